@@ -1,0 +1,221 @@
+"""A prepared cohort on disk, and its splits.
+
+A folder with ``participants.tsv`` and ``.json``, ``volumes.tsv`` (mL at source resolution),
+``maps.npy`` (uint8, N x 3 x X x Y x Z; background is what remains), ``grid.json`` and
+``provenance.json``. Maps stay on disk until they are asked for.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from csegsynth_kit.constants import VOLUME_COLUMNS
+from csegsynth_kit.data.files import fingerprint, write_json
+from csegsynth_kit.data.participants import MISSING
+from csegsynth_kit.data.schema import Column
+from csegsynth_kit.errors import CohortError, ConfigError
+from csegsynth_kit.maps import Grid, SegmentationMaps, dequantize
+
+FILES = ("participants.tsv", "participants.json", "volumes.tsv", "grid.json", "provenance.json")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A prepared cohort, or some of its participants.
+
+    Args:
+        path: Its folder.
+        table: Answers, indexed by ``participant_id``.
+        columns: What each column of ``table`` is.
+        volumes: ``wm_ml``, ``gm_ml``, ``csf_ml`` at source resolution, indexed alike.
+        grid: Voxels of the maps.
+        provenance: Source, reader, versions, exclusions.
+        rows: (N,) row of each participant in ``maps.npy``.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    columns: tuple[Column, ...]
+    volumes: pd.DataFrame
+    grid: Grid
+    provenance: dict
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Participant ids."""
+        return tuple(self.table.index)
+
+    @property
+    def feature_columns(self) -> tuple[Column, ...]:
+        """The columns that serve as features."""
+        return tuple(column for column in self.columns if not column.left_out)
+
+    @property
+    def csf_definition(self) -> str:
+        """What these maps count as CSF; see ``constants.CSF_DEFINITIONS``."""
+        return self.provenance["csf_definition"]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part of these maps or answers is simulated."""
+        return bool(self.provenance.get("simulated"))
+
+    @cached_property
+    def persons(self) -> pd.Series:
+        """The person each row belongs to; retest rows share one."""
+        stored = self.provenance.get("persons", {})
+        return pd.Series({i: stored.get(i, i) for i in self.ids}, name="person_id", dtype=object)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve digits that change with the participants, their answers, volumes or grid."""
+        content = {
+            "table": self.table.to_csv(),
+            "volumes": self.volumes.round(6).to_csv(),
+            "features": [column.name for column in self.feature_columns],
+            "grid": self.grid.to_dict(),
+            "csf_definition": self.csf_definition,
+        }
+        return fingerprint(content)
+
+    def steps(self) -> np.ndarray:
+        """Return (N, 3, X, Y, Z) uint8 maps in steps of 1/255, read from disk."""
+        maps = np.load(self.path / "maps.npy", mmap_mode="r")
+        return np.ascontiguousarray(maps[self.rows])
+
+    def maps(self, ids: Sequence[str] | None = None) -> SegmentationMaps:
+        """Read the maps of some participants (of all, without ``ids``)."""
+        chosen = self if ids is None else self.subset(ids)
+        return SegmentationMaps(
+            dequantize(torch.from_numpy(chosen.steps())), self.grid, tuple(chosen.ids)
+        )
+
+    def subset(self, ids: Sequence[str]) -> "Cohort":
+        """Return these participants only, in this order."""
+        position = pd.Series(np.arange(len(self)), index=self.table.index)
+        unknown = [i for i in ids if i not in position.index]
+        if unknown:
+            raise CohortError(
+                f"has no participant {unknown[0]!r}", "See its participants.tsv.", self.path
+            )
+        chosen = position[list(ids)].to_numpy(dtype=int)
+        return replace(
+            self,
+            table=self.table.iloc[chosen],
+            volumes=self.volumes.iloc[chosen],
+            rows=self.rows[chosen],
+        )
+
+    def split(
+        self, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+    ) -> tuple["Cohort", "Cohort", "Cohort"]:
+        """Split by person into training, validation and test participants.
+
+        The split depends on the ids, the fractions and the seed alone, and is kept in the
+        cohort's ``splits`` folder. Rows of one person stay together.
+
+        Raises:
+            ConfigError: if the fractions are not three shares of 1, or a part gets nobody.
+        """
+        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise ConfigError(f"fractions {fractions} are not three shares of 1", "Correct them.")
+        persons = sorted(set(self.persons))
+        order = np.random.default_rng(seed).permutation(len(persons))
+        cuts = np.round(np.cumsum(fractions)[:2] * len(persons)).astype(int)
+        parts = [{persons[i] for i in part} for part in np.split(order, cuts)]
+        if any(f > 0 and not part for f, part in zip(fractions, parts, strict=True)):
+            raise ConfigError(
+                f"{len(persons)} persons cannot be split by {fractions}", "Use more participants."
+            )
+        ids = [[i for i in self.ids if self.persons[i] in part] for part in parts]
+        self._keep_split(ids, fractions, seed)
+        return tuple(self.subset(part) for part in ids)
+
+    def _keep_split(self, ids: list[list[str]], fractions: Sequence[float], seed: int) -> None:
+        name = f"seed-{seed}_{'-'.join(f'{f:.3f}' for f in fractions)}_{fingerprint(self.ids)}.json"
+        path = self.path / "splits" / name
+        content = dict(zip(("train", "valid", "test"), ids, strict=True))
+        if path.exists() or not self.path.exists():
+            return
+        try:
+            write_json(path, content)
+        except PermissionError:  # A read-only cohort: the run folder keeps the split as well.
+            return
+
+
+def load_cohort(path: Path | str) -> Cohort:
+    """Open a prepared cohort; maps stay on disk.
+
+    Raises:
+        CohortError: if the folder is not a prepared cohort or its files disagree.
+    """
+    path = Path(path)
+    missing = [name for name in (*FILES, "maps.npy") if not (path / name).exists()]
+    if missing:
+        raise CohortError(
+            f"is not a prepared cohort (no {missing[0]})",
+            "Make one with 'csegsynth prepare' or 'csegsynth simulate'.",
+            path,
+        )
+    described = _json(path / "participants.json")
+    columns = tuple(_column(name, entry) for name, entry in described.items())
+    table = _tsv(path / "participants.tsv")
+    typed = {c.name: _typed(table[c.name], c) for c in columns if c.name in table}
+    table = pd.DataFrame(typed, index=table.index)
+    volumes = _tsv(path / "volumes.tsv")[list(VOLUME_COLUMNS)].astype(float)
+    grid = Grid(**_json(path / "grid.json"))
+    shape = np.load(path / "maps.npy", mmap_mode="r").shape
+    if not list(table.index) == list(volumes.index) or shape != (len(table), 3, *grid.shape):
+        raise CohortError(
+            f"its files disagree: {len(table)} rows in participants.tsv, {len(volumes)} in "
+            f"volumes.tsv, maps of shape {shape}, grid {grid.shape}",
+            "Prepare it again.",
+            path,
+        )
+    provenance = _json(path / "provenance.json")
+    return Cohort(path, table, columns, volumes, grid, provenance, np.arange(len(table)))
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CohortError(f"is not valid JSON ({error})", "Prepare it again.", path) from error
+
+
+def _tsv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(
+        path,
+        sep="\t",
+        dtype=str,
+        keep_default_na=False,
+        na_values=list(MISSING),
+        index_col="participant_id",
+    )
+
+
+def _column(name: str, entry: dict) -> Column:
+    return Column(
+        name,
+        entry.get("Kind", "text"),
+        tuple(entry.get("Levels", ())),
+        entry.get("Units", ""),
+        entry.get("Description", ""),
+        entry.get("LeftOut", ""),
+    )
+
+
+def _typed(answers: pd.Series, column: Column) -> pd.Series:
+    if column.numeric:
+        return answers.astype(float)
+    return answers.astype(object)

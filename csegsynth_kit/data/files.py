@@ -1,0 +1,32 @@
+"""Writing files so that a reader never sees half of one."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write to a temporary file beside ``path``, then rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tsv(path: Path, table: pd.DataFrame) -> None:
+    """Write a BIDS table atomically: tabs, ``n/a`` for missing, the index as first column."""
+    write_text(path, table.to_csv(sep="\t", na_rep="n/a", lineterminator="\n"))
+
+
+def fingerprint(content: object) -> str:
+    """Return 12 hexadecimal digits that identify JSON-ready content."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,269 @@
+"""Tables of participants: reading, typing, and deciding what may serve as a feature.
+
+Follows the BIDS conventions for ``participants.tsv`` and its ``.json`` (``Levels``, ``Units``,
+``Description``; missing answers are ``n/a``), and recognizes a few published tables.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
+from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify
+from csegsynth_kit.errors import TableError
+
+MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
+_ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
+
+
+@dataclass(frozen=True)
+class Participants:
+    """A typed table of participants.
+
+    Args:
+        frame: Indexed by ``participant_id`` (``sub-…``); numbers are float64, named answers
+            are strings, missing answers are NaN.
+        columns: One entry per column of ``frame``.
+        persons: ``participant_id`` to the person it belongs to (retest rows share one).
+        findings: What was noticed while reading.
+    """
+
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    persons: pd.Series
+    findings: tuple[Finding, ...] = ()
+    known: str = ""
+
+    @property
+    def feature_columns(self) -> tuple[Column, ...]:
+        """The columns that serve as features by default."""
+        return tuple(column for column in self.columns if not column.left_out)
+
+
+def read_participants(
+    *paths: Path | str,
+    features: Sequence[str] | None = None,
+    id_column: str | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+) -> Participants:
+    """Read and type one table, or several that share their ids.
+
+    Args:
+        paths: ``.tsv`` or ``.csv`` files. The first decides who takes part; the others add
+            columns. A ``.json`` of the same name beside a table describes its columns.
+        features: Use exactly these columns as features, whatever the default would be.
+        id_column: Column that holds the ids, if it has an unusual name.
+        kinds: Column to its kind, where inference would be wrong.
+
+    Raises:
+        TableError: for unreadable files, unusable or repeated ids, and unknown features.
+    """
+    path = Path(paths[0])
+    raw, known, described, findings = _read_all([Path(p) for p in paths], id_column)
+    missing = set(kinds or {}) - set(raw.columns)
+    if missing:
+        raise TableError(
+            f"kinds are given for columns it does not have: {sorted(missing)}",
+            f"Its columns are {', '.join(raw.columns[:40])}.",
+            path,
+        )
+    columns = []
+    frame = {}
+    for name in raw.columns:
+        column, values = type_column(raw[name], known, described.get(name, {}), kinds or {})
+        columns.append(column)
+        frame[name] = values
+    table = pd.DataFrame(frame, index=raw.index)
+    persons = _persons(raw.index, known)
+    columns, decided = decide_features(table, columns, known, features, path)
+    return Participants(
+        table, tuple(columns), persons, (*findings, *decided), known.name if known else ""
+    )
+
+
+def participant_id(raw: str, path: Path | None = None) -> str:
+    """Return ``sub-LABEL`` with a label of letters and digits, or raise TableError."""
+    label = re.sub(r"^sub-", "", raw.strip())
+    label = re.sub(r"[_\-.]", "", label)
+    if not re.fullmatch(r"[A-Za-z0-9]+", label):
+        raise TableError(
+            f"'{raw}' cannot be a participant id",
+            "Use letters and digits only, as in sub-0001.",
+            path,
+        )
+    return f"sub-{label}"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a delimited table with every answer as text and missing answers as NaN."""
+    if not path.exists():
+        raise TableError("the file does not exist", "Check the path.", path)
+    separator = "\t" if path.suffix in (".tsv", ".txt") else ","
+    try:
+        raw = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_values=list(MISSING),
+            encoding="utf-8-sig",
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise TableError(
+            f"cannot be read as a table ({error})",
+            f"Save it as UTF-8 text with {'tabs' if separator == chr(9) else 'commas'} between "
+            "columns and one row per participant.",
+            path,
+        ) from error
+    if raw.empty:
+        raise TableError("has no rows", "Give a table with one row per participant.", path)
+    repeated = [str(name) for name in raw.columns if re.search(r"\.\d+$", str(name))]
+    repeated = [name for name in repeated if name.rsplit(".", 1)[0] in raw.columns]
+    if repeated:
+        raise TableError(
+            f"column names occur twice: {sorted({n.rsplit('.', 1)[0] for n in repeated})}",
+            "Rename or remove the repeated columns.",
+            path,
+        )
+    return raw.map(lambda answer: answer.strip() if isinstance(answer, str) else answer)
+
+
+def _read_all(paths: list[Path], id_column: str | None):
+    tables, findings, described = [], [], {}
+    known = None
+    for path in paths:
+        raw = read_table(path)
+        known = known or identify(set(raw.columns))
+        raw = raw.set_index(_ids(raw, path, id_column)).drop(columns=_id_name(raw, path, id_column))
+        described |= _read_description(path.with_suffix(".json"))
+        tables.append(raw)
+    merged = tables[0]
+    for path, extra in zip(paths[1:], tables[1:], strict=True):
+        clash = sorted(set(merged.columns) & set(extra.columns))
+        if clash:
+            raise TableError(
+                f"has columns that {paths[0].name} has too: {clash[:10]}",
+                "Remove them from one of the tables.",
+                path,
+            )
+        unknown = sorted(set(extra.index) - set(merged.index))
+        if unknown:
+            findings.append(
+                Finding(
+                    "note",
+                    "cohort",
+                    "not-in-first-table",
+                    f"{path.name}: {len(unknown)} rows have no row in {paths[0].name} and are "
+                    f"not used ({', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''}).",
+                )
+            )
+        merged = merged.join(extra, how="left")
+    merged, notes = _known_names(merged, known)
+    return merged, known, described, findings + notes
+
+
+def _id_name(raw: pd.DataFrame, path: Path, id_column: str | None) -> str:
+    if id_column is not None:
+        if id_column not in raw.columns:
+            raise TableError(
+                f"has no column '{id_column}'", f"Its columns are {list(raw.columns)[:20]}.", path
+            )
+        return id_column
+    lower = {str(name).lower(): name for name in raw.columns}
+    for name in ID_COLUMNS:
+        if name in lower:
+            return lower[name]
+    raise TableError(
+        f"has no column of participant ids (columns: {', '.join(map(str, raw.columns[:12]))})",
+        "Name it participant_id, or pass its name as id_column.",
+        path,
+    )
+
+
+def _ids(raw: pd.DataFrame, path: Path, id_column: str | None) -> pd.Index:
+    name = _id_name(raw, path, id_column)
+    if raw[name].isna().any():
+        row = int(raw[name].isna().to_numpy().argmax()) + 2
+        raise TableError(f"line {row} has no participant id", "Fill it in or remove the row.", path)
+    ids = pd.Index([participant_id(value, path) for value in raw[name]], name="participant_id")
+    repeated = sorted(set(ids[ids.duplicated()]))
+    if repeated:
+        raise TableError(
+            f"ids occur more than once: {', '.join(repeated[:5])}",
+            "Keep one row per participant; a session or retest needs an id of its own.",
+            path,
+        )
+    return ids
+
+
+def _read_description(path: Path) -> dict[str, dict]:
+    if not path.exists():
+        return {}
+    try:
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise TableError(f"is not valid JSON ({error})", "Mend it or remove it.", path) from error
+    if not isinstance(described, dict):
+        raise TableError("is not a JSON object", "See BIDS, participants.json.", path)
+    return {name: entry for name, entry in described.items() if isinstance(entry, dict)}
+
+
+def _known_names(raw: pd.DataFrame, known: KnownTable | None):
+    notes = []
+    rename = dict(known.rename) if known else {}
+    taken = set(raw.columns) | set(rename.values())
+    for name in raw.columns:
+        alias = _ALIASES.get(str(name).lower())
+        if alias and name != alias and alias not in taken and name not in rename:
+            rename[name] = alias
+            taken.add(alias)
+    rename = {old: new for old, new in rename.items() if old in raw.columns and old != new}
+    if rename:
+        names = ", ".join(f"{old} → {new}" for old, new in rename.items())
+        notes.append(Finding("note", "cohort", "renamed", f"Columns renamed: {names}."))
+    raw = raw.rename(columns=rename)
+    if known is None:
+        return raw, notes
+    for column, codes in known.recode.items():
+        if column in raw:
+            raw[column] = raw[column].replace(dict(codes))
+    for column, codes in known.missing.items():
+        if column in raw:
+            unanswered = pd.to_numeric(raw[column], errors="coerce").isin(codes)
+            raw.loc[unanswered, column] = np.nan
+            if unanswered.any():
+                notes.append(
+                    Finding(
+                        "note",
+                        f"column {column}",
+                        "missing-code",
+                        f"{int(unanswered.sum())} answers equal to {codes[0]:g} mean missing in "
+                        f"{known.name}.",
+                    )
+                )
+    years = [name for name in raw.columns if str(name).endswith("_years")]
+    if known.name == "CamCAN" and years and "education_years" not in raw:
+        raw, note = _education_years(raw, years)
+        notes.append(note)
+    return raw, notes
+
+
+def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame, Finding]:
+    """Sum CamCAN's years per school; 28 years or more are entry errors, hence missing."""
+    total = raw[years].apply(pd.to_numeric, errors="coerce").sum(axis=1, min_count=1)
+    impossible = total >= 28
+    total = total.mask(impossible)
+    raw = raw.assign(education_years=total.map(lambda t: np.nan if pd.isna(t) else f"{t:g}"))
+    message = f"Sum of {', '.join(years)}; {int(impossible.sum())} sums of 28 or more set missing."
+    return raw, Finding("note", "column education_years", "derived", message)
+
+
+def _persons(ids: pd.Index, known: KnownTable | None) -> pd.Series:
+    pattern = r"MR\d+$" if known and known.name.startswith("OASIS-1") else r"$^"
+    return pd.Series([re.sub(pattern, "", i) for i in ids], index=ids, name="person_id")

@@ -1,0 +1,237 @@
+"""Typing the columns of a table, and deciding which of them may serve as features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.tables import (
+    ACQUISITION,
+    ORDERED_WORDS,
+    SCAN_DERIVED,
+    SENSITIVE,
+    KnownTable,
+)
+from csegsynth_kit.errors import TableError
+
+Kind = Literal["continuous", "ordinal", "categorical", "text"]
+#: A named answer with more levels than this is text, not a category.
+MOST_LEVELS = 30
+SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One question of the table.
+
+    Args:
+        name: Column name.
+        kind: ``continuous`` and ``ordinal`` answers have an order, ``categorical`` ones do
+            not, ``text`` cannot be encoded.
+        levels: The possible answers of an ordinal or categorical column, in order; empty for
+            numbers.
+        units: Unit of a continuous column.
+        description: What was asked.
+        left_out: Why this column is no feature by default; empty if it is one.
+    """
+
+    name: str
+    kind: Kind
+    levels: tuple[str, ...] = ()
+    units: str = ""
+    description: str = ""
+    left_out: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether answers are numbers rather than names."""
+        return self.kind in ("continuous", "ordinal") and not self.levels
+
+    def to_bids(self) -> dict:
+        """Return the column's entry in ``participants.json``."""
+        entry = {"Kind": self.kind, "Description": self.description, "Units": self.units}
+        entry["Levels"] = {level: level for level in self.levels}
+        entry["LeftOut"] = self.left_out
+        return {key: value for key, value in entry.items() if value}
+
+
+def type_column(
+    answers: pd.Series, known: KnownTable | None, described: Mapping, kinds: Mapping[str, Kind]
+) -> tuple[Column, pd.Series]:
+    """Settle what kind of question a column is, and convert its answers.
+
+    The user's ``kinds`` come first, then the table's own description (``Kind`` and ``Levels`` of
+    its .json), then what is known of the table, then what the answers look like.
+
+    Args:
+        answers: Text, NaN where unanswered; named as the column.
+        known: The published table it comes from, if any.
+        described: The column's entry in the .json.
+        kinds: Column to kind, from the user.
+
+    Returns:
+        The column and its answers: float64 for numbers, text otherwise.
+    """
+    name = str(answers.name)
+    known_kind, known_levels = (known.kinds if known else {}).get(name, ("", ()))
+    numbers = pd.to_numeric(answers, errors="coerce")
+    numeric = bool(answers.notna().any() and numbers[answers.notna()].notna().all())
+    if name == "sex" and not numeric:
+        answers = answers.map(lambda a: SEX_WORDS.get(str(a).lower(), a), na_action="ignore")
+    levels = tuple(known_levels) or tuple(map(str, described.get("Levels") or ()))
+    if name == "sex" and not numeric:  # "F" and "M" are read as "female" and "male", in that order
+        levels = tuple(sorted(SEX_WORDS.get(level.lower(), level) for level in levels))
+    observed = sorted(answers.dropna().unique())
+    kind = kinds.get(name) or described.get("Kind") or known_kind or None
+    if kind is None:
+        kind, levels = _infer(numbers, numeric, levels, observed)
+    elif kind in ("ordinal", "categorical") and not levels and not (kind == "ordinal" and numeric):
+        levels = tuple(observed)
+    if kind == "continuous" or (kind == "ordinal" and numeric and not known_levels):
+        levels = ()
+    column = Column(
+        name,
+        kind,
+        levels,
+        units=str(described.get("Units") or (known.units.get(name, "") if known else "")),
+        description=str(described.get("Description") or described.get("LongName") or ""),
+        left_out=str(described.get("LeftOut") or ""),
+    )
+    if column.numeric:
+        return column, numbers.astype(float).replace([np.inf, -np.inf], np.nan)
+    return column, answers.astype(object)
+
+
+def _infer(numbers: pd.Series, numeric: bool, levels: tuple[str, ...], observed: list[str]):
+    if levels:
+        if numeric and set(observed) - set(levels):
+            return "continuous", ()  # Levels may name only special values of a number.
+        if numeric and len(levels) > 2:
+            return "ordinal", ()
+        ordered = any(set(levels) <= set(words) for words in ORDERED_WORDS)
+        return ("ordinal" if ordered and len(levels) > 2 else "categorical"), levels
+    if numeric:
+        if len(observed) == 2:
+            return "categorical", tuple(sorted(observed, key=float))
+        whole = (numbers.dropna() % 1 == 0).all()
+        return ("ordinal" if whole and len(observed) <= 7 else "continuous"), ()
+    for words in ORDERED_WORDS:
+        if set(map(str.lower, observed)) <= set(words) and len(observed) > 1:
+            return "ordinal", tuple(word for word in words)
+    if len(observed) > MOST_LEVELS or (len(observed) > 12 and len(observed) > len(numbers) / 4):
+        return "text", ()
+    return "categorical", tuple(observed)
+
+
+def decide_features(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    known: KnownTable | None,
+    features: Sequence[str] | None,
+    path: Path,
+) -> tuple[list[Column], list[Finding]]:
+    """Settle which columns are features, and say why the others are not.
+
+    Raises:
+        TableError: if a chosen feature does not exist or cannot be one, or an answer is not
+            among its column's levels.
+    """
+    if features is not None:
+        unknown = [name for name in features if name not in frame]
+        if unknown:
+            raise TableError(
+                f"has no column {unknown[0]!r}",
+                f"Its columns are {', '.join(map(str, frame.columns[:40]))}.",
+                path,
+            )
+    reasons = _reasons(frame, columns, known)
+    decided, findings = [], []
+    for column in columns:
+        reason = reasons.get(column.name, "")
+        if features is not None:
+            unusable = _unusable(frame[column.name], column)
+            if column.name in features and unusable:
+                raise TableError(
+                    f"column {column.name!r} was asked for as a feature but {unusable}",
+                    "Choose other features.",
+                    path,
+                )
+            reason = "" if column.name in features else "not among the chosen features"
+        decided.append(replace(column, left_out=reason))
+        if reason and features is None:
+            findings.append(
+                Finding("note", f"column {column.name}", "left-out", f"Left out: {reason}.")
+            )
+        odd = sorted(set(frame[column.name].dropna()) - set(column.levels)) if column.levels else []
+        if odd:
+            raise TableError(
+                f"column {column.name!r} has answers {odd[:5]} that are not among its levels "
+                f"{list(column.levels)}",
+                "Correct the table, or describe all levels in its .json.",
+                path,
+            )
+    return decided, findings
+
+
+def _unusable(answers: pd.Series, column: Column) -> str:
+    if answers.notna().sum() == 0:
+        return "nobody answered it"
+    if answers.nunique() == 1:
+        return f"everybody gave the same answer ({answers.dropna().iloc[0]})"
+    if column.kind == "text":
+        return "it is free text"
+    return ""
+
+
+def _reasons(frame: pd.DataFrame, columns: list[Column], known: KnownTable | None):
+    reasons: dict[str, str] = {}
+    chosen = set(known.default_features) if known else set()
+    for column in columns:
+        name = column.name
+        reason = column.left_out or (known.left_out.get(name, "") if known else "")
+        if not reason and SENSITIVE.search(name):
+            reason = "sensitive"
+        if not reason and SCAN_DERIVED.search(name):
+            reason = "measured on the scan: it would give the answer away"
+        if not reason and ACQUISITION.search(name):
+            reason = "a setting of the scanner"
+        if not reason:
+            reason = _unusable(frame[name], column)
+        if not reason and chosen and name not in chosen:
+            reason = f"not among the default features of {known.name}"
+        if reason:
+            reasons[name] = reason
+    return reasons | _duplicates(frame, [c for c in columns if c.name not in reasons])
+
+
+def _duplicates(frame: pd.DataFrame, columns: list[Column]) -> dict[str, str]:
+    """Find later columns that repeat an earlier one (identical, or correlated above 0.9999)."""
+    reasons: dict[str, str] = {}
+    codes = {
+        c.name: (
+            frame[c.name] if c.numeric else pd.Series(pd.factorize(frame[c.name])[0])
+        ).to_numpy(float, copy=True)
+        for c in columns
+    }
+    for later in range(len(columns)):
+        for earlier in range(later):
+            a, b = columns[earlier].name, columns[later].name
+            if a in reasons or columns[earlier].numeric != columns[later].numeric:
+                continue
+            if _same(codes[a], codes[b], correlated=columns[later].numeric):
+                reasons[b] = f"it repeats {a}"
+                break
+    return reasons
+
+
+def _same(a: np.ndarray, b: np.ndarray, *, correlated: bool) -> bool:
+    if not (np.isnan(a) == np.isnan(b)).all():
+        return False
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if not correlated:
+        return bool((a == b).all())
+    return len(a) > 2 and abs(np.corrcoef(a, b)[0, 1]) > 0.9999

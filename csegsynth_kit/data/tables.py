@@ -1,0 +1,159 @@
+"""Tables whose columns and codes are known: what to rename, to distrust and to leave out.
+
+The names come from the published descriptions of each data set. A table that matches none
+of them is read by the general rules of :mod:`csegsynth_kit.data.participants`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Kinds = Mapping[str, tuple[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class KnownTable:
+    """One published table.
+
+    Args:
+        name: Shown in reports.
+        signature: Columns that together identify the table (original names).
+        rename: Original name to the name used here.
+        recode: Column (new name) to a mapping of its original answers.
+        missing: Column to values that mean "not answered".
+        kinds: Column to its kind and, for ordered or named answers, its levels in order.
+        units: Column to its unit.
+        default_features: The features used unless the user chooses others; empty for all.
+        left_out: Column to the reason for leaving it out.
+    """
+
+    name: str
+    signature: frozenset[str]
+    rename: Mapping[str, str] = field(default_factory=dict)
+    recode: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    kinds: Kinds = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    default_features: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+_SEX = {"sex": ("categorical", ("female", "male"))}
+_LOW_TO_HIGH = ("low", "medium", "high")
+
+AOMIC_ID1000 = KnownTable(
+    name="AOMIC ID1000",
+    signature=frozenset({"participant_id", "IST_fluid", "background_SES", "STAI_T"}),
+    missing={"BMI": (0.0,)},
+    kinds=_SEX
+    | {
+        "handedness": ("categorical", ("left", "right")),
+        "education_level": ("ordinal", _LOW_TO_HIGH),
+        "background_SES": ("continuous", ()),
+    },
+    units={"age": "years", "BMI": "kg/m^2"},
+)
+
+CAMCAN = KnownTable(
+    name="CamCAN",
+    signature=frozenset({"CCID"}),
+    rename={"Age": "age", "Sex": "sex", "Hand": "handedness"},
+    recode={"sex": {"MALE": "male", "FEMALE": "female"}},
+    kinds=_SEX | {"handedness": ("continuous", ())},
+    units={"age": "years", "handedness": "laterality, -100 (left) to 100 (right)"},
+    default_features=(
+        "age",
+        "sex",
+        "handedness",
+        "education_years",
+        "homeint_v74",
+        "homeint_mmse_i",
+        "homeint_storyrecall_i",
+        "homeint_storyrecall_d",
+        "additional_acer",
+        "additional_memory",
+        "additional_fluencies",
+        "additional_language",
+        "additional_visuospatial",
+        "additional_attention_orientation",
+        "additional_hads_anxiety",
+        "additional_hads_depression",
+        "additional_STW_total",
+        "epaq_WKDAYSLEEP",
+    ),
+    left_out={
+        "homeint_v24": "sensitive (ethnicity)",
+        "homeint_v15": "sensitive (income), and its letters are not in the order of income",
+        "Coil": "a setting of the scanner",
+        "MT_TR": "a setting of the scanner",
+    },
+)
+
+OASIS1 = KnownTable(
+    name="OASIS-1 cross-sectional",
+    signature=frozenset({"ID", "M/F", "eTIV", "nWBV", "CDR"}),
+    rename={
+        "M/F": "sex",
+        "Hand": "handedness",
+        "Age": "age",
+        "Educ": "education",
+        "SES": "socioeconomic_status",
+    },
+    recode={"sex": {"M": "male", "F": "female"}, "handedness": {"R": "right", "L": "left"}},
+    kinds=_SEX
+    | {
+        "education": ("ordinal", ()),
+        "socioeconomic_status": ("ordinal", ()),
+        "CDR": ("ordinal", ()),
+        "MMSE": ("continuous", ()),
+    },
+    units={"age": "years", "MMSE": "points (0 to 30)"},
+    left_out={
+        "eTIV": "measured on the scan: it would give the answer away",
+        "nWBV": "measured on the scan: it would give the answer away",
+        "ASF": "measured on the scan: it would give the answer away",
+        "Delay": "days until the retest scan, not a property of the person",
+    },
+)
+
+FCON1000 = KnownTable(
+    name="1000 Functional Connectomes (FreeSurfer)",
+    signature=frozenset({"sub_id", "age", "sex", "TotalGrayVol", "CerebralWhiteMatterVol"}),
+    recode={"sex": {"0": "female", "0.0": "female", "1": "male", "1.0": "male"}},
+    kinds=_SEX | {"site": ("categorical", ())},
+    units={"age": "years"},
+    default_features=("age", "sex", "site"),
+)
+
+KNOWN_TABLES = (AOMIC_ID1000, CAMCAN, OASIS1, FCON1000)
+
+#: Column names, in lower case, that identify a row.
+ID_COLUMNS = ("participant_id", "ccid", "observations", "id", "sub_id", "subject_id", "subject")
+
+#: Answers no study should feed to a model without saying so.
+SENSITIVE = re.compile(
+    r"sexual_attraction|sexual_orientation|gender_identity|religio|ethnic|^race$|income|politic",
+    re.IGNORECASE,
+)
+#: Quantities computed from the very scan whose volumes are to be predicted.
+SCAN_DERIVED = re.compile(
+    r"thickness|volume|vol$|icv|nwbv|^asf$|(^|_)e?tiv($|_)|surface_?area|_(wm|gm|csf)_ml$"
+    r"|^(wm|gm|csf|lv)_ml$|_mm3$|hypointens|^(left|right|lh|rh)-",
+    re.IGNORECASE,
+)
+#: Settings of the acquisition.
+ACQUISITION = re.compile(r"^dwi_tr|^coil$|^mt_tr$|scanner|acq_time", re.IGNORECASE)
+
+#: Words that order the answers of a question, each from least to most.
+ORDERED_WORDS = (
+    ("low", "medium", "high"),
+    ("never", "former", "current"),
+    ("never", "rarely", "sometimes", "often", "always"),
+    ("none", "mild", "moderate", "severe"),
+    ("poor", "fair", "good", "very good", "excellent"),
+)
+
+
+def identify(columns: set[str]) -> KnownTable | None:
+    """Return the known table with these columns, or None."""
+    return next((table for table in KNOWN_TABLES if table.signature <= columns), None)
