@@ -23,7 +23,7 @@ _SHIFT_AGE_YEARS = 50.0
 
 #: Streams of random numbers. A stream is read row by row, so that a participant's numbers
 #: depend on the seed and on their place in the cohort, never on how many others there are.
-STREAMS = {"answers": 1, "missing": 2, "volumes": 3, "targets": 4, "bases": 5}
+STREAMS = {"answers": 1, "missing": 2, "volumes": 3, "targets": 4, "bases": 5, "anatomy": 6}
 
 
 @dataclass(frozen=True)
