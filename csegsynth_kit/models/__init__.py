@@ -1,0 +1,30 @@
+"""The model families."""
+
+import torch
+
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.models.alpha_gan import AlphaGAN, AlphaGANConfig
+from csegsynth_kit.models.base import Batch, Config, Family, Rng
+
+#: Family name to its module and config.
+FAMILIES: dict[str, tuple[type[Family], type]] = {
+    "csegsynth": (AlphaGAN, AlphaGANConfig),
+}
+
+
+def build(config: Config, features: Features | None = None, *, seed: int = 0) -> Family:
+    """Build a freshly initialized model.
+
+    Args:
+        config: A family's config, such as ``preset.model``.
+        features: The questions of a conditional model; None for the unconditional ancestor.
+        seed: Of the initial weights. The global random state is left as it was.
+    """
+    family, _ = FAMILIES[config.family]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = family(config, features)
+    return model.to(memory_format=torch.channels_last_3d)
+
+
+__all__ = ["FAMILIES", "Batch", "Config", "Family", "Rng", "build"]

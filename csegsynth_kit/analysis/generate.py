@@ -1,0 +1,228 @@
+"""A person's answers in, maps or volumes out."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.data.export import export_bids
+from csegsynth_kit.errors import ConfigError, TableError
+from csegsynth_kit.maps import SegmentationMaps, volumes_ml
+from csegsynth_kit.models import Family, Rng
+
+logger = logging.getLogger(__name__)
+
+People = Mapping | Sequence[Mapping] | pd.DataFrame
+#: Maps generated at once: enough to keep two cores busy, little enough for 2 GB at 2 mm.
+_CHUNK = 16
+#: Most memory the maps of one call may take (GB); more is written to disk person by person.
+_MOST_GB = 4.0
+
+
+@dataclass(frozen=True)
+class SyntheticMaps(SegmentationMaps):
+    """Generated maps, with the answers they were generated from.
+
+    Args:
+        answers: The answers asked for, one row per map (empty without features).
+        warnings: Answers outside what the model has seen.
+        card: What the model was trained on.
+    """
+
+    answers: pd.DataFrame
+    warnings: tuple[str, ...]
+    card: dict
+
+    def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
+        """Write a BIDS derivative that says it is synthetic.
+
+        Args:
+            out: Folder of the derivative.
+            participant: A name for the person; each draw becomes a participant of its own,
+                ``sub-NAMEdraw01`` and so on, because each is another plausible individual.
+        """
+        maps = self
+        if participant is not None:
+            labels = [f"sub-{participant}draw{i + 1:02d}" for i in range(len(self))]
+            maps = SegmentationMaps(self.probabilities, self.grid, tuple(labels))
+        answers = self.answers.set_axis(list(maps.labels))
+        description = {"GeneratedFrom": "answers in participants.tsv", **self.card}
+        if self.warnings:
+            description["Warnings"] = list(self.warnings)
+        return export_bids(
+            maps,
+            out,
+            synthetic=True,
+            csf_definition=self.card["csf_definition"],
+            description=description,
+            participants=answers,
+        )
+
+
+def generate(
+    model: Family, people: People | None = None, *, n: int = 1, seed: int = 0
+) -> SyntheticMaps:
+    """Generate maps of a person, or of several.
+
+    The same seed gives the same individual whatever the answers, so that two calls that differ
+    in one answer show what that answer changes.
+
+    Args:
+        model: A trained model.
+        people: Answers of one person, a sequence of persons, or a table with one row each.
+            Questions may be left out. None for an unconditional model.
+        n: Draws per person.
+        seed: Of the latents.
+
+    Returns:
+        ``n`` maps per person, in the order of the people.
+
+    Raises:
+        TableError: for unknown features and impossible answers, by name.
+        ConfigError: if the maps would not fit into memory.
+    """
+    table, warnings = checked_people(model, people)
+    count = n if table is None else n * len(table)
+    grid = model.config.grid
+    size_gb = count * 4 * 4 * np.prod(grid.shape) / 1e9
+    if size_gb > _MOST_GB:
+        raise ConfigError(
+            f"{count} maps of shape {grid.shape} would take {size_gb:.1f} GB",
+            "Generate fewer at a time, or use predict_volumes, which keeps only volumes.",
+        )
+    persons = range(1) if table is None else range(len(table))
+    latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in persons])
+    maps = torch.cat([part.cpu() for part in _stream(model, table, latents)])
+    labels, answers = _labels(table, n)
+    return SyntheticMaps(maps, grid, labels, answers, warnings, dict(model.card))
+
+
+def predict_volumes(
+    model: Family, people: People, *, n: int = 16, seed: int = 0, antithetic: bool = True
+) -> np.ndarray:
+    """Volumes of generated maps, without keeping the maps.
+
+    Args:
+        model: A trained conditional model.
+        people: As in :func:`generate`.
+        n: Draws per person. Their mean is the prediction, one of them a plausible person.
+        seed: Of the latents.
+        antithetic: Draw latents in pairs z, -z: each is still a fair draw, and the mean of
+            the draws is more precise.
+
+    Returns:
+        (N, n, 3) WM, GM, CSF (mL).
+    """
+    table, _ = checked_people(model, people)
+    own = [latents_of(model, i, n=n, seed=seed, antithetic=antithetic) for i in range(len(table))]
+    return _volumes(model, table, torch.cat(own))
+
+
+def predict_shared_volumes(
+    model: Family, people: People, *, n: int = 16, seed: int = 0
+) -> np.ndarray:
+    """As :func:`predict_volumes`, but with the same (antithetic) latents in every row.
+
+    For one person at several ages, or with several answers: differences between rows are then
+    effects of the answers alone.
+
+    Returns:
+        (N, n, 3) WM, GM, CSF (mL).
+    """
+    table, _ = checked_people(model, people)
+    shared = latents_of(model, 0, n=n, seed=seed, antithetic=True)
+    return _volumes(model, table, torch.cat([shared] * len(table)))
+
+
+def latents_of(
+    model: Family, person: int, *, n: int, seed: int, antithetic: bool = False
+) -> Tensor:
+    """Return the (n, *latent_shape) latents of a person, whoever else is generated."""
+    drawn = (n + 1) // 2 if antithetic else n
+    z = Rng(seed, person, total=drawn).normal(*model.latent_shape)
+    return torch.cat([z, -z])[:n] if antithetic else z
+
+
+def checked_people(
+    model: Family, people: People | None
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Check answers against the model's questions.
+
+    Returns:
+        The table of answers, and a warning for each answer outside the training participants'.
+
+    Raises:
+        TableError: for unknown features, impossible answers, or a model that does not fit.
+    """
+    if not model.conditional:
+        if people is not None:
+            raise TableError(
+                "this model was only pre-trained and takes no answers",
+                "Give a fine-tuned model, or leave the answers out.",
+            )
+        return None, ()
+    if people is None:
+        raise TableError(
+            "a fine-tuned model needs answers",
+            f"Give at least one of {', '.join(model.features.questions)}.",
+        )
+    table = model.features.table_of(people)
+    if table.empty:
+        raise TableError("there is nobody to generate", "Give at least one person.")
+    outside = model.features.outside_support(table)
+    warnings = tuple(
+        f"{row.feature} = {row.answer} lies outside the training participants' answers "
+        f"({row.seen_in_training}); the result is an extrapolation."
+        for row in outside.drop_duplicates(["feature", "answer"]).itertuples()
+    )
+    for warning in warnings:
+        logger.warning(warning)
+    return table, warnings
+
+
+def _volumes(model: Family, table: pd.DataFrame, latents: Tensor) -> np.ndarray:
+    """Volumes (N, n, 3) of (N * n, *latent_shape) latents, chunk by chunk."""
+    volumes = [
+        volumes_ml(maps[:, : len(MEASURED)], model.config.grid.voxel_ml).cpu()
+        for maps in _stream(model, table, latents)
+    ]
+    return torch.cat(volumes).reshape(len(table), -1, len(MEASURED)).double().numpy()
+
+
+@torch.no_grad()
+def _stream(model: Family, table: pd.DataFrame | None, latents: Tensor) -> Iterator[Tensor]:
+    """Generate maps in chunks, in order: person by person, draw by draw."""
+    device = model.volume_mean_ml.device
+    inputs = None
+    if table is not None:
+        inputs = torch.from_numpy(model.features.inputs(model.features.encode(table)))
+        inputs = inputs.repeat_interleave(len(latents) // len(table), 0)
+    for part in torch.arange(len(latents)).split(_CHUNK):
+        features = None if inputs is None else inputs[part].to(device)
+        yield model.generate(latents[part].to(device), features)
+
+
+def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Name every map and repeat the answers it was generated from."""
+    if table is None:
+        labels = tuple(f"sub-synthetic{i + 1:04d}" for i in range(n))
+        return labels, pd.DataFrame(index=list(labels))
+    repeated = table.loc[table.index.repeat(n)]
+    draws = np.tile(np.arange(1, n + 1), len(table))
+    people = np.repeat(np.arange(1, len(table) + 1), n)
+    labels = tuple(
+        f"sub-synthetic{p:04d}" + (f"draw{d:02d}" if n > 1 else "")
+        for p, d in zip(people, draws, strict=True)
+    )
+    return labels, repeated.set_axis(list(labels))
+
+
+def grid_of_people(person: Mapping, feature: str, values: Iterable) -> pd.DataFrame:
+    """Return one row per value of ``feature``, everything else as in ``person``."""
+    return pd.DataFrame([{**person, feature: value} for value in values])

@@ -1,0 +1,174 @@
+"""Volume errors and their intervals: pure functions of arrays.
+
+Shapes: N people, 3 tissues, M draws per person; volumes in mL.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from csegsynth_kit.constants import MEASURED
+
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) mean absolute errors of (..., N, 3) predictions."""
+    return np.abs(predicted - truth).mean(axis=-2)
+
+
+def root_mean_squared_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) root mean squared errors."""
+    return np.sqrt(((predicted - truth) ** 2).mean(axis=-2))
+
+
+def bias(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) mean signed errors: positive where too much is predicted."""
+    return (predicted - truth).mean(axis=-2)
+
+
+def explained_variance(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) R^2: 1 minus squared errors over squared deviations from the truth's mean."""
+    residual = ((predicted - truth) ** 2).sum(axis=-2)
+    return 1 - residual / ((truth - truth.mean(axis=-2, keepdims=True)) ** 2).sum(axis=-2)
+
+
+def pearson(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) correlations, NaN where the prediction is constant."""
+    p = predicted - predicted.mean(axis=-2, keepdims=True)
+    t = truth - truth.mean(axis=-2, keepdims=True)
+    scale = np.sqrt((p**2).sum(axis=-2) * (t**2).sum(axis=-2))
+    constant = np.ptp(predicted, axis=-2) < 1e-9
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, (p * t).sum(axis=-2) / scale)
+
+
+STATISTICS: dict[str, Statistic] = {
+    "mae_ml": mean_absolute_error,
+    "rmse_ml": root_mean_squared_error,
+    "bias_ml": bias,
+    "r2": explained_variance,
+    "r": pearson,
+}
+
+
+def resamples(
+    n: int, *, times: int = 2000, seed: int = 0, persons: np.ndarray | None = None
+) -> np.ndarray:
+    """Return (times, n) row indices of bootstrap resamples.
+
+    Args:
+        n: Rows.
+        times: Resamples.
+        seed: Of the resamples; equal seeds pair the resamples of several predictors.
+        persons: (N,) person of each row. If some have several rows, whole persons are drawn,
+            and rows are cut or repeated to ``n``.
+    """
+    rng = np.random.default_rng(seed)
+    if persons is None or len(set(persons)) == n:
+        return rng.integers(0, n, (times, n))
+    rows_of = [np.flatnonzero(persons == person) for person in sorted(set(persons))]
+    return np.stack(
+        [
+            np.resize(np.concatenate([rows_of[i] for i in drawn]), n)
+            for drawn in rng.integers(0, len(rows_of), (times, len(rows_of)))
+        ]
+    )
+
+
+def score_table(
+    predictions: dict[str, np.ndarray],
+    truth: np.ndarray,
+    *,
+    persons: np.ndarray | None = None,
+    times: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score several predictors on the same people.
+
+    Args:
+        predictions: Name to (N, 3) predicted volumes.
+        truth: (N, 3).
+        persons: (N,) person of each row, where rows may share one.
+        times: Bootstrap resamples.
+        seed: Of the resamples.
+
+    Returns:
+        One row per predictor and tissue: every statistic with ``_low`` and ``_high`` of its
+        95 % bootstrap interval over people, and ``n``.
+    """
+    rows = resamples(len(truth), times=times, seed=seed, persons=persons)
+    table = []
+    for name, predicted in predictions.items():
+        scores = {}
+        for label, statistic in STATISTICS.items():
+            low, high = np.nanpercentile(
+                statistic(predicted[rows], truth[rows]), [2.5, 97.5], axis=0
+            )
+            scores[label] = statistic(predicted, truth)
+            scores[f"{label}_low"], scores[f"{label}_high"] = low, high
+        for i, tissue in enumerate(MEASURED):
+            values = {label: float(value[i]) for label, value in scores.items()}
+            table.append({"predictor": name, "tissue": tissue, "n": len(truth), **values})
+    return pd.DataFrame(table)
+
+
+def mae_ratio(
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    truth: np.ndarray,
+    *,
+    persons: np.ndarray | None = None,
+    times: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare two predictors on the same people, resample by resample.
+
+    Returns:
+        One row per tissue: ``ratio`` of mean absolute errors, its 95 % interval, ``n``, and a
+        ``verdict``: ``better``, ``worse``, or ``tie`` if the interval holds 1.
+    """
+    rows = resamples(len(truth), times=times, seed=seed, persons=persons)
+    ratios = mean_absolute_error(predicted[rows], truth[rows]) / mean_absolute_error(
+        reference[rows], truth[rows]
+    )
+    low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
+    ratio = mean_absolute_error(predicted, truth) / mean_absolute_error(reference, truth)
+    verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
+    return pd.DataFrame(
+        {
+            "tissue": list(MEASURED),
+            "ratio": ratio,
+            "ratio_low": low,
+            "ratio_high": high,
+            "n": len(truth),
+            "verdict": verdict,
+        }
+    )
+
+
+def spread(draws: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
+    """Compare how much draws vary with how much people do.
+
+    Args:
+        draws: (N, M, 3) volumes of M draws per person.
+        truth: (N, 3).
+
+    Returns:
+        One row per tissue: ``within_sd_ml`` of a person's draws, ``cohort_sd_ml`` of a cohort
+        with one draw per person, ``real_sd_ml`` of the real cohort, and ``sd_ratio`` of the
+        last two.
+    """
+    within = np.sqrt(draws.var(axis=1, ddof=1).mean(axis=0))
+    cohort = draws.std(axis=0, ddof=1).mean(axis=0)
+    real = truth.std(axis=0, ddof=1)
+    return pd.DataFrame(
+        {
+            "tissue": list(MEASURED),
+            "within_sd_ml": within,
+            "cohort_sd_ml": cohort,
+            "real_sd_ml": real,
+            "sd_ratio": cohort / real,
+        }
+    )

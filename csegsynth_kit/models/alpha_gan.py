@@ -1,0 +1,312 @@
+"""alpha-GAN, and its conditional descendant CSegSynth (arXiv 2504.12352).
+
+Four networks: the generator G maps a code to a map, the encoder E a map to a code, the image
+critic D scores maps, the code critic K scores codes. CSegSynth adds T(z, c), which moves a
+random code z by a person's features c.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.maps import Grid
+from csegsynth_kit.models import compact, losses, published
+from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng
+
+#: mL to the cubic millimeters of the published volume loss.
+_MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weights and schedule of one stage.
+
+    Args:
+        reconstruction: Weight of E and G rendering a given map.
+        adversarial: Weight of the image critic's opinion.
+        code: Weight of the term on codes.
+        volume: Weight of the volumes of generated maps (conditional only).
+        reconstructed_volume: Weight of the volumes of reconstructed maps (conditional only).
+        triplet: Weight of the triplet loss (conditional only).
+        penalty: Weight of the gradient penalty of each critic.
+        warmup_steps: Steps over which adversarial and code terms phase in.
+        warmup: ``adversarial`` phases in those terms only, ``whole`` scales every term, as the
+            published scripts do.
+        critic_steps: Critic steps after each generator step that has any.
+        critic_every: Generator steps per round of critic steps.
+        cadence: ``every`` runs critics in one of ``critic_every`` batches; ``reference`` in all
+            but one of them, as the published scripts do.
+        train_image_critic: False freezes D, as the published fine-tuning does.
+    """
+
+    reconstruction: float = 10.0
+    adversarial: float = 1.0
+    code: float = 1.0
+    volume: float = 0.0
+    reconstructed_volume: float = 0.0
+    triplet: float = 0.0
+    penalty: float = 10.0
+    warmup_steps: int = 200
+    warmup: Literal["adversarial", "whole"] = "adversarial"
+    critic_steps: int = 1
+    critic_every: int = 1
+    cadence: Literal["every", "reference"] = "every"
+    train_image_critic: bool = True
+
+
+@dataclass(frozen=True)
+class AlphaGANConfig:
+    """Hyper-parameters of alpha-GAN and CSegSynth.
+
+    Args:
+        grid: Voxels of the maps.
+        architecture: ``published`` or ``compact`` networks.
+        base: Channel base of the published networks (32 in the paper).
+        latent: Entries of the code of the compact networks.
+        widths: Channels per level of the compact networks, coarse to fine.
+        blocks: Residual blocks per level of the compact networks.
+        hidden: Width of the compact code critic and transform.
+        answer_flags: Tell T which questions are unanswered.
+        reconstruction_loss: ``cross_entropy``, or the published ``bce`` per channel.
+        penalty_norm: ``per_sample``, or the published ``reference`` over channels.
+        volume_loss: ``energy`` score of several draws, or the published ``absolute`` error.
+        volume_unit: Training standard deviations (``sd``), or the published ``mm3``.
+        volume_draws: Draws per person in the volume loss.
+        code_term: Fine-tuning only. ``gaussian``: K pulls E(x) and T(z, c) to N(0, I), as
+            published; ``energy``: T(z, c) must be distributed as the codes of people with
+            features c (energy score against E(x)); ``off``.
+        triplet_negative: ``participant``: another participant's features, margin their true
+            distance, no gradient; ``reference``: the own features plus noise, no margin, with
+            gradient, as published.
+        unconditional: Objective of pre-training.
+        conditional: Objective of fine-tuning.
+    """
+
+    family: ClassVar[str] = "csegsynth"
+    grid: Grid
+    architecture: Literal["published", "compact"] = "compact"
+    base: int = 32
+    latent: int = 128
+    widths: tuple[int, ...] = (96, 32)
+    blocks: int = 1
+    hidden: int = 256
+    answer_flags: bool = True
+    reconstruction_loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    penalty_norm: Literal["per_sample", "reference"] = "per_sample"
+    volume_loss: Literal["energy", "absolute"] = "energy"
+    volume_unit: Literal["sd", "mm3"] = "sd"
+    volume_draws: int = 2
+    code_term: Literal["gaussian", "energy", "off"] = "energy"
+    triplet_negative: Literal["participant", "reference"] = "participant"
+    unconditional: Objective = Objective()
+    conditional: Objective = Objective(volume=1.0)
+
+
+class AlphaGAN(Family):
+    """alpha-GAN without features, CSegSynth with them."""
+
+    def __init__(self, config: AlphaGANConfig, features: Features | None = None):
+        super().__init__(config, features)
+        c = config
+        if c.architecture == "published":
+            self.latent_shape = (published.latent_length(c.base),)
+            self.generator = published.PublishedGenerator(c.grid, c.base)
+            self.encoder = published.PublishedEncoder(c.base)
+            self.critic = published.PublishedCritic(c.base)
+            self.code_critic = published.PublishedCodeCritic(c.base)
+        else:
+            self.latent_shape = (c.latent,)
+            self.generator = compact.CompactGenerator(c.grid, c.latent, c.widths, c.blocks)
+            self.encoder = compact.CompactEncoder(c.grid, c.latent, c.widths, c.blocks)
+            self.critic = compact.CompactCritic(c.grid, c.widths, c.blocks)
+            self.code_critic = compact.CompactCodeCritic(c.latent, c.hidden)
+        if features is not None:
+            self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
+            if c.architecture == "published":
+                self.transform = published.PublishedTransform(self.n_inputs, c.base)
+            else:
+                self.transform = compact.CompactTransform(self.n_inputs, c.latent, c.hidden)
+
+    @property
+    def objective(self) -> Objective:
+        """The weights of the stage this model is in."""
+        return self.config.conditional if self.conditional else self.config.unconditional
+
+    def groups(self) -> dict[str, dict[str, nn.Module]]:
+        """Encoder, generator and transform step together; each critic by itself."""
+        makers = {"encoder": self.encoder, "generator": self.generator}
+        if self.conditional:
+            makers["transform"] = self.transform
+        groups = {"generator": makers}
+        if self.objective.train_image_critic:
+            groups["critic"] = {"critic": self.critic}
+        if self._has_code_critic:
+            groups["code_critic"] = {"code_critic": self.code_critic}
+        return groups
+
+    @property
+    def _has_code_critic(self) -> bool:
+        return not self.conditional or self.config.code_term == "gaussian"
+
+    def code(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, L) random codes to the codes of people with these features."""
+        if not self.conditional:
+            return latents
+        return self.transform(latents, features[:, : self.n_inputs])
+
+    def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, L) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
+        return self.generator(self.code(latents, features))
+
+    def reconstruct(self, maps: Tensor) -> Tensor:
+        """Encode and generate (N, T, X, Y, Z) maps again."""
+        return self.generator(self.encoder(maps)).float().softmax(1)
+
+    def fit_statistics(self, mean_map: Tensor, volumes: Tensor) -> None:
+        """Take volume units, and the mean map unless it came with the pre-trained weights."""
+        super().fit_statistics(mean_map, volumes)
+        if self.config.architecture == "compact" and not self.warm_started:
+            self.generator.set_mean_map(mean_map)
+
+    def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
+        """Yield the generator's loss, then those of the critics when it is their turn."""
+        goal = self.objective
+        encoded = self.encoder(batch.maps)
+        latents = [rng.normal(*self.latent_shape) for _ in range(self._draws_per_person)]
+        codes = [self.code(z, batch.features) for z in latents]
+        logits = self.generator(torch.cat([encoded, *codes])).float()
+        rendered, *draws = logits.softmax(1).chunk(1 + len(codes))
+        reconstruction = logits[: len(encoded)]
+
+        phase = min(1.0, (step + 1) / goal.warmup_steps) if goal.warmup == "adversarial" else 1.0
+        opinion = self._opinion(rendered) + self._opinion(torch.cat(draws))
+        terms = {
+            "reconstruction": goal.reconstruction * self._reconstruction(reconstruction, batch),
+            "adversarial": -phase * goal.adversarial * opinion,
+            **self._code_term(encoded, codes, phase),
+        }
+        if self.conditional:
+            terms |= self._volume_terms(batch, rendered, draws)
+            if goal.triplet:
+                negative, margin = self._negative(batch, latents[0], rng)
+                loss = losses.triplet(self._truth(batch), self._volumes(draws[0]), negative, margin)
+                terms["triplet"] = goal.triplet * loss
+        if goal.warmup == "whole":
+            factor = min(1.0, (step + 1) / goal.warmup_steps)
+            terms = {name: factor * term for name, term in terms.items()}
+        yield "generator", terms
+
+        if not self._critics_step(step):
+            return
+        for _ in range(goal.critic_steps):
+            if goal.train_image_critic:
+                yield "critic", self._critic_terms(batch, rng)
+            if self._has_code_critic:
+                yield "code_critic", self._code_critic_terms(batch, rng)
+
+    def _opinion(self, maps: Tensor) -> Tensor:
+        """Mean score of the image critic, per root-mean-square difference of a voxel.
+
+        The penalty lets scores rise by 1 per Euclidean unit of a whole map; dividing by the
+        root of the number of voxels makes the weight mean the same on every grid.
+        """
+        score = self.critic(maps).mean()
+        return score if self.config.penalty_norm == "reference" else score / maps[0].numel() ** 0.5
+
+    @property
+    def _draws_per_person(self) -> int:
+        several = self.conditional and self.config.volume_loss == "energy"
+        return self.config.volume_draws if several else 1
+
+    def _code_term(self, encoded: Tensor, codes: list[Tensor], phase: float) -> dict[str, Tensor]:
+        weight = self.objective.code
+        if self._has_code_critic:
+            pulled = self.code_critic(encoded).mean()
+            if self.conditional:
+                pulled = pulled + self.code_critic(codes[0]).mean()
+            return {"code": -phase * weight * pulled}
+        if self.config.code_term == "energy":
+            # E is not moved by this term: T learns where the codes of such people lie.
+            return {"code": weight * _per_entry(torch.stack(codes), encoded.detach())}
+        return {}
+
+    def _volume_terms(self, batch, rendered, draws) -> dict[str, Tensor]:
+        goal = self.objective
+        terms = {"volume": goal.volume * self._volume_loss(draws, batch)}
+        if goal.reconstructed_volume:
+            error = losses.absolute_error(self._volumes(rendered)[None], self._truth(batch))
+            terms["reconstructed_volume"] = goal.reconstructed_volume * error
+        return terms
+
+    def _reconstruction(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self.config.reconstruction_loss == "bce":
+            return losses.bce_on_softmax(logits, batch.maps)
+        return losses.cross_entropy(logits, batch.maps)
+
+    def _volumes(self, maps: Tensor) -> Tensor:
+        """Volumes in the configured unit, apart from a constant."""
+        scale = self.volume_sd_ml * _MM3_PER_ML if self.config.volume_unit == "mm3" else 1.0
+        return self.standardized_volumes(maps) * scale
+
+    def _truth(self, batch: Batch) -> Tensor:
+        scale = self.volume_sd_ml * _MM3_PER_ML if self.config.volume_unit == "mm3" else 1.0
+        return (batch.volumes - self.volume_mean_ml) / self.volume_sd_ml * scale
+
+    def _volume_loss(self, draws: list[Tensor], batch: Batch) -> Tensor:
+        volumes = torch.stack([self._volumes(draw) for draw in draws])
+        if self.config.volume_loss == "energy":
+            return losses.energy_score(volumes, self._truth(batch))
+        return losses.absolute_error(volumes, self._truth(batch))
+
+    def _negative(self, batch: Batch, latents: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
+        """Volumes generated from features that are not this person's, and the triplet margin."""
+        if self.config.triplet_negative == "reference":
+            other = batch.features + rng.normal(batch.features.shape[1])
+            return self._volumes(self.generate(latents, other)), torch.zeros(())
+        truth = self._truth(batch)
+        margin = (truth - torch.roll(truth, 1, 0)).abs().sum(1)
+        with torch.no_grad():  # Otherwise the loss falls by spoiling the other person's map.
+            negative = self.generate(latents, torch.roll(batch.features, 1, 0))
+        return self._volumes(negative), margin
+
+    def _critics_step(self, step: int) -> bool:
+        turn = step % self.objective.critic_every == 0
+        if self.objective.cadence == "reference" and self.objective.critic_every > 1:
+            return not turn
+        return turn
+
+    def _critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        with torch.no_grad():
+            fakes = [
+                self.generate(rng.normal(*self.latent_shape), batch.features),
+                self.reconstruct(batch.maps),
+            ]
+        return self._wasserstein(self.critic, batch.maps, fakes, rng)
+
+    def _code_critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        real = rng.normal(*self.latent_shape)
+        with torch.no_grad():
+            fakes = [self.encoder(batch.maps).float()]
+            if self.conditional:
+                fakes.append(self.code(rng.normal(*self.latent_shape), batch.features).float())
+        return self._wasserstein(self.code_critic, real, fakes, rng)
+
+    def _wasserstein(self, critic, real, fakes, rng) -> dict[str, Tensor]:
+        """Wasserstein loss with gradient penalty, in float32: both differentiate twice."""
+        with torch.autocast(real.device.type, enabled=False):
+            real_score = critic(real).mean()
+            distance = sum(critic(fake).mean() - real_score for fake in fakes)
+            penalty = sum(
+                losses.gradient_penalty(critic, real, fake, rng.uniform(), self.config.penalty_norm)
+                for fake in fakes
+            )
+        return {"distance": distance, "penalty": self.objective.penalty * penalty}
+
+
+def _per_entry(codes: Tensor, truth: Tensor) -> Tensor:
+    """Energy score of (M, N, L) codes per square root of their length."""
+    return losses.energy_score(codes.float(), truth.float()) / truth.shape[-1] ** 0.5

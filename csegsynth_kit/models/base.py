@@ -1,0 +1,171 @@
+"""What every model family offers, and what the trainer hands it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import RunError
+from csegsynth_kit.maps import Grid, volumes_ml
+
+#: A group of parameters that step together, and the weighted terms of its loss.
+GroupLoss = tuple[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some training participants.
+
+    Args:
+        maps: (N, T, X, Y, Z) shares.
+        volumes: (N, 3) true volumes at source resolution (mL).
+        features: (N, n_inputs) of ``Features.inputs``, or None without features.
+    """
+
+    maps: Tensor
+    volumes: Tensor
+    features: Tensor | None = None
+
+
+class Rng:
+    """Random numbers that depend on a key and a place in the batch, not on who computes them.
+
+    Every process draws the numbers of the whole batch and keeps those of its own rows, so that
+    several processes compute what one would, and a resumed run what an uninterrupted one would.
+
+    Args:
+        key: For example (seed, epoch, step).
+        total: Rows of the whole batch.
+        rows: This process's rows; all by default.
+        device: Where the numbers are wanted. They are drawn on the CPU.
+    """
+
+    def __init__(
+        self,
+        *key: int,
+        total: int,
+        rows: slice = slice(None),
+        device: torch.device | str = "cpu",
+    ):
+        state = np.random.SeedSequence(key).generate_state(2, np.uint64)
+        self._generator = torch.Generator().manual_seed(int(state[0] >> 1))
+        self._total, self._rows, self._device = total, rows, device
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return (N, *shape) standard normal numbers."""
+        drawn = torch.randn(self._total, *shape, generator=self._generator)
+        return drawn[self._rows].to(self._device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return (N, *shape) numbers from [0, 1)."""
+        drawn = torch.rand(self._total, *shape, generator=self._generator)
+        return drawn[self._rows].to(self._device)
+
+
+class Config(Protocol):
+    """The frozen dataclass of a family: its grid and hyper-parameters."""
+
+    family: str
+    grid: Grid
+
+
+class Family(nn.Module):
+    """Base of all families: volumes in training units, warm start, and the contract.
+
+    A subclass defines ``latent_shape``, ``groups``, ``losses`` and ``logits_from``, and, if it
+    encodes maps, ``reconstruct``. With ``features`` it is conditional, without it is the
+    unconditional ancestor that is pre-trained.
+
+    Args:
+        config: Hyper-parameters.
+        features: The questions it is given, or None.
+    """
+
+    latent_shape: tuple[int, ...]
+
+    def __init__(self, config: Config, features: Features | None):
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.register_buffer("volume_mean_ml", torch.zeros(len(MEASURED)))
+        self.register_buffer("volume_sd_ml", torch.ones(len(MEASURED)))
+        self.warm_started = False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether this model is given features."""
+        return self.features is not None
+
+    def groups(self) -> Mapping[str, Mapping[str, nn.Module]]:
+        """Return who is optimized together: group to named modules."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
+        """Yield a group and its loss terms; what follows a ``yield`` runs after it stepped.
+
+        Args:
+            batch: Training participants.
+            rng: Random numbers of this step.
+            step: Batches seen so far in this run, from 0.
+        """
+        raise NotImplementedError
+
+    def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, *latent_shape) latents, and features if conditional, to (N, T, X, Y, Z)."""
+        raise NotImplementedError
+
+    def reconstruct(self, maps: Tensor) -> Tensor | None:
+        """Return the model's rendering of given (N, T, X, Y, Z) maps, or None if it has none."""
+        return None
+
+    def generate(self, latents: Tensor, features: Tensor | None = None) -> Tensor:
+        """Map latents to (N, T, X, Y, Z) shares; the same latent is the same individual."""
+        return self.logits_from(latents, features).float().softmax(1)
+
+    def fit_statistics(self, mean_map: Tensor, volumes: Tensor) -> None:
+        """Take scale factors from the training participants.
+
+        Args:
+            mean_map: (T, X, Y, Z) mean of the training maps.
+            volumes: (N, 3) training volumes (mL).
+        """
+        self.volume_mean_ml.copy_(volumes.mean(0))
+        self.volume_sd_ml.copy_(volumes.std(0))
+
+    def standardized_volumes(self, maps: Tensor) -> Tensor:
+        """Volumes of (..., T, X, Y, Z) maps in training means and standard deviations."""
+        measured = maps[..., : len(MEASURED), :, :, :]
+        volumes = volumes_ml(measured, self.config.grid.voxel_ml)
+        return (volumes - self.volume_mean_ml) / self.volume_sd_ml
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> dict[str, list[str]]:
+        """Take over all tensors that fit, and name those that do not.
+
+        Returns:
+            ``new``: tensors of this model the weights lack (they keep their initial values);
+            ``unused``: tensors of the weights this model lacks.
+
+        Raises:
+            RunError: if a tensor has another shape, or nothing fits.
+        """
+        own = self.state_dict()
+        for name in own.keys() & weights.keys():
+            if own[name].shape != weights[name].shape:
+                raise RunError(
+                    f"tensor {name} has shape {tuple(weights[name].shape)} in the weights and "
+                    f"{tuple(own[name].shape)} in the model",
+                    "Warm-start only between models of the same preset.",
+                )
+        if not own.keys() & weights.keys():
+            raise RunError("the weights share no tensor with the model", "Check the family.")
+        self.load_state_dict({**own, **weights}, strict=False)
+        self.warm_started = True
+        return {
+            "new": sorted(own.keys() - weights.keys()),
+            "unused": sorted(weights.keys() - own.keys()),
+        }

@@ -1,0 +1,104 @@
+"""Building blocks of the 3D networks."""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KERNEL = (3, 5, 5)
+PADDING = (1, 2, 2)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of each voxel of (N, C, X, Y, Z)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same shape."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, channel norm, four-fold MLP, small learned scale, plus the input.
+
+    The published residual block: 8 d^2 + 84 d parameters.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.depthwise = nn.Conv3d(channels, channels, KERNEL, padding=PADDING, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.expand = nn.Linear(channels, 4 * channels)
+        self.reduce = nn.Linear(4 * channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, X, Y, Z) to the same shape."""
+        y = self.norm(self.depthwise(x).movedim(1, -1))
+        y = self.scale * self.reduce(F.gelu(self.expand(y)))
+        return x + y.movedim(-1, 1)
+
+
+class GroupedConv(nn.Conv3d):
+    """Grouped convolution with one input or one output channel per group, computed depthwise.
+
+    General grouped 3D convolutions have no fast kernel; both special cases are exactly a
+    depthwise convolution with the same weights, before a sum or after a repetition.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
+        groups = min(channels_in, channels_out)
+        super().__init__(
+            channels_in, channels_out, KERNEL, stride=stride, padding=PADDING, groups=groups
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, X, Y, Z) to (N, C_out, X / stride, Y / stride, Z / stride)."""
+        if self.out_channels >= self.in_channels:
+            x = x.repeat_interleave(self.out_channels // self.in_channels, dim=1)
+            return F.conv3d(x, self.weight, self.bias, self.stride, PADDING, 1, self.out_channels)
+        weight = self.weight.reshape(self.in_channels, 1, *KERNEL)
+        y = F.conv3d(x, weight, None, self.stride, PADDING, 1, self.in_channels)
+        y = y.unflatten(1, (self.out_channels, -1)).sum(2)
+        return y + self.bias[:, None, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Channel norm, GELU, dense 3x3x3 convolution that starts small, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv = nn.Conv3d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.conv.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, X, Y, Z) to the same shape."""
+        return x + self.conv(F.gelu(self.norm(x)))
+
+
+def shuffle_up(x: Tensor) -> Tensor:
+    """Rearrange (N, 8 C, X, Y, Z) into (N, C, 2 X, 2 Y, 2 Z)."""
+    n, c, *size = x.shape
+    x = x.reshape(n, c // 8, 2, 2, 2, *size).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(n, c // 8, *(2 * s for s in size))
+
+
+def shuffle_down(x: Tensor) -> Tensor:
+    """Rearrange (N, C, 2 X, 2 Y, 2 Z) into (N, 8 C, X, Y, Z); inverts :func:`shuffle_up`."""
+    n, c, *size = x.shape
+    halves = [part for s in size for part in (s // 2, 2)]
+    x = x.reshape(n, c, *halves).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(n, 8 * c, *(s // 2 for s in size))
+
+
+def mlp(*widths: int, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:
+    """Linear layers of these widths with an activation between them."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in itertools.pairwise(widths):
+        layers += [nn.Linear(width_in, width_out), activation()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,233 @@
+"""Charts: axes in, axes out; units on every axis; only :func:`save` writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from csegsynth_kit.constants import COLORS
+from csegsynth_kit.data.cohort import Cohort
+
+_TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
+_MARKERS = {"female": "o", "male": "^"}
+
+
+def style() -> None:
+    """Set the one look of all figures."""
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        rc={
+            "figure.dpi": 72,
+            "savefig.dpi": 200,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 9,
+            "axes.labelsize": 8.5,
+            "legend.fontsize": 8,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "legend.frameon": False,
+            "svg.fonttype": "none",
+        },
+    )
+
+
+def panels(n: int = 3, *, width: float = 3.0, height: float = 2.7) -> tuple[Figure, np.ndarray]:
+    """Return a figure with ``n`` panels in a row (sizes in inches)."""
+    return plt.subplots(1, n, figsize=(width * n, height), layout="constrained")
+
+
+def save(figure: Figure, path: Path | str) -> Path:
+    """Write a figure as PNG and SVG next to each other, and return the PNG's path."""
+    path = Path(path).with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".svg", ".png"):
+        metadata = {"Date": None} if suffix == ".svg" else {}
+        figure.savefig(path.with_suffix(suffix), metadata=metadata)
+    return path
+
+
+def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None) -> Axes:
+    """Scatter a tissue's volume against age, by sex where it is known."""
+    ax = plt.gca() if ax is None else ax
+    volume = cohort.volumes[f"{tissue.lower()}_ml"]
+    if "age" not in cohort.table:
+        sns.histplot(x=volume, color=COLORS[tissue], ax=ax)
+        ax.set(xlabel=f"{tissue} volume (mL)", ylabel="Participants")
+        return ax
+    sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("n/a")
+    for level, group in volume.groupby(sex):
+        filled = level != "male"
+        ax.scatter(
+            cohort.table.loc[group.index, "age"],
+            group,
+            s=9,
+            marker=_MARKERS.get(level, "o"),
+            facecolors=COLORS[tissue] if filled else "none",
+            edgecolors=COLORS[tissue],
+            linewidths=0.7,
+            alpha=0.75,
+            label=f"{level} (n = {len(group)})",
+        )
+    ax.legend(handletextpad=0.1, borderpad=0)
+    ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
+    return ax
+
+
+def answers_given(cohort: Cohort, *, ax: Axes | None = None) -> Axes:
+    """Show the share of participants who answered each feature's question."""
+    ax = plt.gca() if ax is None else ax
+    names = [column.name for column in cohort.feature_columns]
+    share = 100 * cohort.table[names].notna().mean()
+    ax.barh(names, share, color="#7A7A7A")
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel=f"Answered (% of {len(cohort)} participants)")
+    return ax
+
+
+def history(
+    table: pd.DataFrame, names: Sequence[str], *, ylabel: str, ax: Axes | None = None
+) -> Axes:
+    """Draw columns of a training history against the epoch."""
+    ax = plt.gca() if ax is None else ax
+    for name, style_ in zip(names, ("-", "--", ":", "-."), strict=False):
+        rows = table[["epoch", name]].dropna()
+        ax.plot(rows["epoch"] + 1, rows[name], style_, color="#333333", label=_readable(name))
+    ax.set(xlabel="Epoch", ylabel=ylabel)
+    if len(names) > 1:
+        ax.legend()
+    return ax
+
+
+def agreement(
+    truth: np.ndarray, predicted: np.ndarray, *, tissue: str = "GM", ax: Axes | None = None
+) -> Axes:
+    """Scatter (N,) predicted against (N,) real volumes of a tissue, with the identity line."""
+    ax = plt.gca() if ax is None else ax
+    ax.scatter(truth, predicted, s=10, color=COLORS[tissue], alpha=0.75, linewidths=0)
+    low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
+    ax.plot([low, high], [low, high], **_TRUTH)
+    ax.set_aspect("equal")
+    ax.set(xlabel=f"Real {tissue} (mL)", ylabel=f"Predicted {tissue} (mL)")
+    return ax
+
+
+def scores(
+    table: pd.DataFrame,
+    statistic: str = "mae_ml",
+    *,
+    tissue: str = "GM",
+    xlabel: str = "Mean absolute error (mL)",
+    ax: Axes | None = None,
+) -> Axes:
+    """Show a statistic of every predictor with its 95 % interval."""
+    ax = plt.gca() if ax is None else ax
+    rows = table[table["tissue"] == tissue].dropna(subset=statistic).reset_index(drop=True)
+    values = rows[statistic].to_numpy()
+    errors = np.stack([values - rows[f"{statistic}_low"], rows[f"{statistic}_high"] - values])
+    ax.errorbar(
+        values,
+        rows["predictor"],
+        xerr=np.abs(errors),
+        fmt="o",
+        color=COLORS[tissue],
+        ecolor=COLORS[tissue],
+        markersize=5,
+        capsize=2,
+    )
+    ax.invert_yaxis()
+    ax.margins(y=0.12)
+    ax.set(xlabel=f"{xlabel}, {tissue}")
+    return ax
+
+
+def importance(
+    table: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    *,
+    tissue: str = "GM",
+    ax: Axes | None = None,
+) -> Axes:
+    """Show each feature's effect on a tissue, largest first, beside the known truth if any.
+
+    Args:
+        table: From ``analysis.importance.gradient_importance``.
+        truth: ``feature``, ``tissue``, ``effect_ml``.
+        tissue: Which tissue.
+        ax: Where to draw.
+    """
+    ax = plt.gca() if ax is None else ax
+    rows = table[table["tissue"] == tissue].sort_values("importance_ml", ascending=False)
+    error = [rows["effect_ml"] - rows["effect_low"], rows["effect_high"] - rows["effect_ml"]]
+    ax.axvline(0, color="#BBBBBB", linewidth=0.8)
+    ax.errorbar(
+        rows["effect_ml"],
+        rows["feature"],
+        xerr=np.abs(error),
+        fmt="o",
+        color=COLORS[tissue],
+        markersize=4.5,
+        capsize=1.5,
+        label="model",
+    )
+    if truth is not None:
+        known = truth[truth["tissue"] == tissue].set_index("feature")["effect_ml"]
+        ax.scatter(
+            known.reindex(rows["feature"]),
+            rows["feature"],
+            marker="|",
+            s=70,
+            color="black",
+            zorder=3,
+            label="truth",
+        )
+        ax.legend(loc="lower right")
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{tissue} effect (mL per SD of the answer)")
+    return ax
+
+
+def trajectory(
+    table: pd.DataFrame,
+    lines: pd.DataFrame,
+    truth: pd.Series | None = None,
+    *,
+    tissue: str = "GM",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw volumes over age with regression line and 95 % band.
+
+    Args:
+        table: From ``analysis.trajectory.simulate_trajectory``.
+        lines: From ``analysis.trajectory.regression_lines``.
+        truth: Expected volume (mL) indexed by age, where it is known.
+        tissue: Which tissue.
+        ax: Where to draw.
+    """
+    ax = plt.gca() if ax is None else ax
+    rows = table[table["tissue"] == tissue]
+    line = lines[lines["tissue"] == tissue]
+    alpha = np.where(rows["supported"], 0.35, 0.08)
+    ax.scatter(
+        rows["age_years"], rows["volume_ml"], s=6, color=COLORS[tissue], alpha=alpha, linewidths=0
+    )
+    mean = rows.groupby("age_years")["volume_ml"].mean()
+    ax.plot(mean.index, mean, color=COLORS[tissue], linewidth=2, label="mean of draws")
+    ax.plot(line["age_years"], line["line_ml"], color="#555555", linewidth=1, label="regression")
+    ax.fill_between(
+        line["age_years"], line["low_ml"], line["high_ml"], color="#555555", alpha=0.2, linewidth=0
+    )
+    if truth is not None:
+        ax.plot(truth.index, truth, **_TRUTH, label="truth")
+    ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
+    return ax
+
+
+def _readable(name: str) -> str:
+    return name.removeprefix("valid_").removeprefix("generator_").replace("_", " ")

@@ -1,0 +1,114 @@
+"""Batches whose order, noise and hidden answers depend on (seed, epoch, step) alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import dequantize
+from csegsynth_kit.models.base import Batch, Rng
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch this process computes.
+
+    Args:
+        rank: Number of this process.
+        world: How many there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def rows(self, n: int) -> slice:
+        """This process's rows of a batch of ``n``."""
+        cuts = np.linspace(0, n, self.world + 1).astype(int)
+        return slice(int(cuts[self.rank]), int(cuts[self.rank + 1]))
+
+
+class Feed:
+    """The training participants, held in memory as uint8, in batches.
+
+    Args:
+        cohort: Training participants.
+        features: Fitted questions, or None.
+        batch_size: Participants per batch over all processes. The remainder of an epoch is left
+            out; it is another one in every epoch.
+        seed: Of order, noise and hidden answers.
+        hide_answers: Share of participants from whom a random part of the answers is hidden.
+        share: This process's part.
+        device: Where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        features: Features | None,
+        *,
+        batch_size: int,
+        seed: int,
+        hide_answers: float = 0.0,
+        share: Share = Share(),
+        device: torch.device | str = "cpu",
+    ):
+        self.batch_size = min(batch_size, len(cohort))
+        if self.batch_size < share.world:
+            raise ConfigError(
+                f"{self.batch_size} participants per batch cannot feed {share.world} processes",
+                "Use fewer processes or larger batches.",
+            )
+        self._steps = torch.from_numpy(cohort.steps()).to(device)
+        self._volumes = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32)
+        self._features = features
+        self._encoded = features.encode(cohort.table) if features else None
+        self._seed, self._hide, self._share, self._device = seed, hide_answers, share, device
+
+    @property
+    def volumes(self) -> torch.Tensor:
+        """(N, 3) true volumes (mL)."""
+        return self._volumes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch."""
+        return len(self._steps) // self.batch_size
+
+    def mean_map(self) -> torch.Tensor:
+        """(T, X, Y, Z) mean map of the training participants."""
+        total = sum(part.double().sum(0) for part in self._steps.split(64))
+        return dequantize(total / len(self._steps))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Batch, Rng]]:
+        """Yield this process's part of every batch of an epoch, with its random numbers."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._steps))
+        for step in range(self.steps_per_epoch):
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            rows = self._share.rows(len(chosen))
+            rng = Rng(self._seed, epoch, step, total=len(chosen), rows=rows, device=self._device)
+            yield self._batch(chosen, rows, (self._seed, epoch, step)), rng
+
+    def _batch(self, chosen: np.ndarray, rows: slice, key: tuple[int, int, int]) -> Batch:
+        mine = torch.from_numpy(chosen[rows])
+        return Batch(
+            maps=dequantize(self._steps[mine.to(self._steps.device)]),
+            volumes=self._volumes[mine].to(self._device),
+            features=self._inputs(chosen, key, rows),
+        )
+
+    def _inputs(self, chosen: np.ndarray, key: tuple, rows: slice) -> torch.Tensor | None:
+        if self._features is None:
+            return None
+        encoded = self._encoded[chosen]
+        if self._hide:
+            rng = np.random.default_rng([*key, 1])  # 1: apart from the order's generator
+            person = rng.random(len(chosen)) < self._hide
+            share = rng.random((len(chosen), 1))
+            hidden = person[:, None] & (rng.random(encoded.answered.shape) < share)
+            encoded = self._features.hide(encoded, hidden)
+        inputs = self._features.inputs(encoded[rows])
+        return torch.from_numpy(inputs).to(self._device)

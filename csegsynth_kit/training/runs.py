@@ -1,0 +1,179 @@
+"""Run folders: deterministic names, configuration, history, checkpoints, provenance."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+
+from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.files import fingerprint, write_json, write_text
+from csegsynth_kit.errors import RunError
+from csegsynth_kit.models import FAMILIES, Family, build
+from csegsynth_kit.models.config import from_dict, to_dict
+from csegsynth_kit.models.presets import Preset
+from csegsynth_kit.training import checkpoint
+
+Stage = Literal["pretrain", "finetune"]
+STAGES = ("pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a folder whose name says what it is.
+
+    Args:
+        path: The folder.
+        config: Family, stage, preset name, model and training configuration, seed, parent.
+    """
+
+    path: Path
+    config: dict
+
+    @classmethod
+    def open(
+        cls,
+        root: Path | str,
+        *,
+        family: str,
+        stage: Stage,
+        preset: Preset,
+        seed: int = 0,
+        parent: "Run | None" = None,
+    ) -> "Run":
+        """Open the run of this configuration, or begin it.
+
+        A changed configuration has another folder, so nothing is ever continued by mistake.
+
+        Args:
+            root: Folder that holds the runs.
+            family: Model family.
+            stage: ``pretrain`` (unconditional) or ``finetune`` (conditional).
+            preset: Model and training configuration.
+            seed: Of initial weights, data order and noise.
+            parent: The pre-training run whose weights are the start.
+        """
+        if stage not in STAGES:
+            raise RunError(f"there is no stage '{stage}'", f"Choose one of {', '.join(STAGES)}.")
+        config = {
+            "family": family,
+            "stage": stage,
+            "preset": preset.name,
+            "model": to_dict(preset.model),
+            "training": to_dict(getattr(preset, stage)),
+            "seed": seed,
+            "parent": parent.path.name if parent else None,
+            "version": version("csegsynth_kit"),
+        }
+        name = f"{family}-{stage}-{preset.name}-seed{seed}-{fingerprint(config)[:8]}"
+        run = cls(Path(root) / name, config)
+        if not (run.path / "config.json").exists():
+            write_json(run.path / "config.json", config)
+        return run
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Run":
+        """Open an existing run folder.
+
+        Raises:
+            RunError: if it is not a run folder.
+        """
+        path = Path(path)
+        if not (path / "config.json").exists():
+            raise RunError(
+                "is not a run folder (no config.json)",
+                "Give the folder that 'csegsynth run' or 'csegsynth train' wrote.",
+                path,
+            )
+        return cls(path, json.loads((path / "config.json").read_text(encoding="utf-8")))
+
+    def last(self) -> Path:
+        """Path of the checkpoint from which training resumes."""
+        return self.path / "last.safetensors"
+
+    def best(self) -> Path:
+        """Path of the weights to generate with."""
+        return self.path / "best.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has reached its last epoch."""
+        return (self.path / "done.json").exists()
+
+    def mark_finished(self, epochs: int) -> None:
+        """Note that training has reached its last epoch."""
+        write_json(self.path / "done.json", {"epochs": epochs})
+
+    def history(self) -> pd.DataFrame:
+        """Return the record of the training, one row per epoch."""
+        path = self.path / "history.csv"
+        if not path.exists():
+            raise RunError("has no history yet", "Train it first.", self.path)
+        return pd.read_csv(path)
+
+    def write_history(self, rows: list[dict]) -> None:
+        """Replace the record of the training."""
+        write_text(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+    def claim(self, train: Cohort, valid: Cohort | None) -> dict:
+        """Tie the run to its data, or check that it is the same as before.
+
+        Raises:
+            RunError: if the run was begun with other data.
+        """
+        data = {
+            "train": train.fingerprint,
+            "valid": valid.fingerprint if valid else None,
+            "n_train": len(train),
+            "n_valid": len(valid) if valid else 0,
+        }
+        path = self.path / "provenance.json"
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))["data"]
+            if before != data:
+                raise RunError(
+                    f"was begun with other data ({before['n_train']} training participants, "
+                    f"fingerprint {before['train']}; now {data['n_train']}, {data['train']})",
+                    "Use another folder for runs, or remove this one.",
+                    self.path,
+                )
+            return data
+        provenance = {
+            "data": data,
+            "cohort": {
+                key: train.provenance.get(key)
+                for key in ("source", "csf_definition", "simulated", "note")
+            },
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "csegsynth_kit": version("csegsynth_kit"),
+        }
+        write_json(path, provenance)
+        return data
+
+    def load_model(self, device: torch.device | str = "cpu") -> Family:
+        """Return the trained model, ready to generate."""
+        return load_model(self.best(), device)
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> Family:
+    """Return the model of a checkpoint (a ``best.safetensors``), ready to generate."""
+    tensors, meta = checkpoint.read(Path(path))
+    _, config_type = FAMILIES[meta["family"]]
+    features = None if meta["features"] is None else Features.from_dict(meta["features"])
+    model = build(from_dict(config_type, meta["model"]), features)
+    model.load_state_dict(checkpoint.with_prefix(tensors, "model"))
+    model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
+    return model.to(device).eval()
+
+
+def warm_start(model: Family, path: Path | str) -> Mapping[str, list[str]]:
+    """Start a model from another run's best weights; see :meth:`Family.start_from`."""
+    tensors, _ = checkpoint.read(Path(path))
+    return model.start_from(checkpoint.with_prefix(tensors, "model"))

@@ -1,0 +1,300 @@
+"""The only training loop."""
+
+import contextlib
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.errors import ConfigError, RunError
+from csegsynth_kit.models import Family
+from csegsynth_kit.models.config import to_dict
+from csegsynth_kit.models.presets import TrainConfig
+from csegsynth_kit.training import checkpoint
+from csegsynth_kit.training.average import Average
+from csegsynth_kit.training.feed import Feed, Share
+from csegsynth_kit.training.runs import Run
+from csegsynth_kit.training.validation import validate
+
+logger = logging.getLogger(__name__)
+
+
+def default_device() -> torch.device:
+    """Return the accelerator if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+class Trainer:
+    """Trains one model in one run folder; stopping and resuming changes nothing.
+
+    Args:
+        model: From ``build``, warm-started or not.
+        config: How this stage is trained.
+        run: Where everything is written.
+        device: Where to train; the accelerator if there is one by default.
+        progress: Show a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: Family,
+        config: TrainConfig,
+        run: Run,
+        *,
+        device: torch.device | str | None = None,
+        progress: bool = True,
+    ):
+        if (run.config["stage"] == "finetune") != model.conditional:
+            raise ConfigError(
+                f"a {run.config['stage']} run cannot train a "
+                f"{'conditional' if model.conditional else 'unconditional'} model",
+                "Build fine-tuned models with features, pre-trained ones without.",
+            )
+        if to_dict(config) != run.config["training"]:
+            raise ConfigError(
+                "the training configuration is not the one the run was opened with",
+                "Change the preset before Run.open, so that the run's name tells.",
+            )
+        self.device = torch.device(device) if device else default_device()
+        self.model = model.to(self.device)
+        self.config = config
+        self.run = run
+        self.progress = progress
+        self.share = Share(dist.get_rank(), dist.get_world_size()) if _distributed() else Share()
+        self.optimizers = {
+            group: self._optimizer(modules) for group, modules in model.groups().items()
+        }
+        self.average = Average(model, config.ema)
+
+    def fit(self, train: Cohort, valid: Cohort | None = None) -> pd.DataFrame:
+        """Train to the end, from where the run's last checkpoint left off.
+
+        Args:
+            train: Training participants.
+            valid: Validation participants, for scores and for choosing the best checkpoint.
+
+        Returns:
+            The history, one row per epoch.
+
+        Raises:
+            RunError: if a loss is no longer finite, or the run was begun with other data.
+        """
+        if valid is not None and set(train.persons) & set(valid.persons):
+            raise ConfigError(
+                "training and validation share participants", "Use Cohort.split for both."
+            )
+        if self.config.selection != "last" and valid is None:
+            raise ConfigError(
+                f"selection by {self.config.selection} needs validation participants",
+                "Pass valid=, or choose selection='last'.",
+            )
+        data = self.run.claim(train, valid)
+        feed = Feed(
+            train,
+            self.model.features,
+            batch_size=self.config.batch_size,
+            seed=self.run.config["seed"],
+            hide_answers=self.config.hide_answers,
+            share=self.share,
+            device=self.device,
+        )
+        epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
+        self.model.fit_statistics(feed.mean_map().to(self.device), feed.volumes.to(self.device))
+        self.average.restart()
+        rows = self._resume()
+        about = {"data": data, "split": _split(train, valid), **_cohort_card(train)}
+        with _flushed_denormals(), self._bar(epochs, len(rows)) as bar:
+            for epoch in range(len(rows), epochs):
+                row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
+                due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
+                if valid is not None and due:
+                    row |= {f"valid_{k}": v for k, v in self._validate(valid).items()}
+                rows.append(row)
+                self._save(rows, about, due=due)
+                bar.update()
+        if self._writes:
+            self.run.mark_finished(len(rows))
+        return pd.DataFrame(rows)
+
+    def _epoch(self, feed: Feed, epoch: int, epochs: int) -> dict[str, float]:
+        self.model.train()
+        began = time.perf_counter()
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)
+        for i, (batch, rng) in enumerate(feed.epoch(epoch)):
+            step = epoch * feed.steps_per_epoch + i
+            self._set_learning_rate(step / (epochs * feed.steps_per_epoch))
+            weight = len(batch.maps) * self.share.world / feed.batch_size
+            for group, terms in self._losses(batch, rng, step):
+                norm = self._step(group, terms, weight)
+                values = {f"{group}_{name}": float(term.detach()) for name, term in terms.items()}
+                for name, value in (values | {f"{group}_gradient_norm": norm}).items():
+                    sums[name] += value
+                    counts[name] += 1
+            self.average.update()
+        means = {name: total / counts[name] for name, total in sums.items()}
+        return means | {"seconds": round(time.perf_counter() - began, 3)}
+
+    def _losses(self, batch, rng, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """Run the model's generator of losses with autocast around its own code only."""
+        yields = self.model.losses(batch, rng, step)
+        low = self.config.precision == "bf16"
+        while True:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
+                item = next(yields, None)
+            if item is None:
+                return
+            yield item
+
+    def _step(self, group: str, terms: Mapping[str, Tensor], weight: float) -> float:
+        """Step one group on its loss; nobody else's parameters receive a gradient."""
+        for name, term in terms.items():
+            if not torch.isfinite(term.detach()):
+                raise RunError(
+                    f"the {group} loss '{name}' is {float(term.detach())}",
+                    "Training has diverged; the last checkpoint is intact. Lower the learning "
+                    "rate or the weight of this term and start another run.",
+                    self.run.path,
+                )
+        optimizer = self.optimizers[group]
+        parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        optimizer.zero_grad(set_to_none=True)
+        loss = sum(term.float() for term in terms.values()) * weight
+        loss.backward(inputs=parameters)
+        if self.share.world > 1:
+            _average_gradients(parameters)
+        norm = self._clip(parameters)
+        optimizer.step()
+        return norm
+
+    def _clip(self, parameters: list[nn.Parameter]) -> float:
+        limit = self.config.clip_at if self.config.clip == "norm" else math.inf
+        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if self.config.clip == "value":
+            nn.utils.clip_grad_value_(parameters, self.config.clip_at)
+        return norm
+
+    def _optimizer(self, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
+        rates = dict(self.config.learning_rates)
+        groups = [
+            {"params": list(module.parameters()), "lr": rates.get(name, self.config.learning_rate)}
+            for name, module in modules.items()
+        ]
+        for group in groups:
+            group["initial_lr"] = group["lr"]
+        maker = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
+        return maker(
+            groups, betas=self.config.betas, weight_decay=self.config.weight_decay, fused=True
+        )
+
+    def _set_learning_rate(self, progress: float) -> None:
+        factor = 1.0
+        if self.config.schedule == "cosine":
+            factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def _validate(self, valid: Cohort) -> dict[str, float]:
+        self.model.eval()
+        with self.average.applied():
+            seed = self.run.config["seed"] + 1_000_003
+            return validate(self.model, valid, draws=self.config.validation_draws, seed=seed)
+
+    @property
+    def _writes(self) -> bool:
+        return self.share.rank == 0
+
+    def _resume(self) -> list[dict]:
+        """Load the last checkpoint, if there is one, and return the history up to it."""
+        if not self.run.last().exists():
+            return []
+        tensors, meta = checkpoint.read(self.run.last())
+        self.model.load_state_dict(checkpoint.with_prefix(tensors, "model"))
+        self.average.load(checkpoint.with_prefix(tensors, "average"))
+        self.average.updates = meta["updates"]
+        for group, optimizer in self.optimizers.items():
+            checkpoint.load_optimizer(optimizer, tensors, f"optimizer/{group}")
+        logger.info("resumed %s after epoch %d", self.run.path.name, meta["epoch"])
+        return meta["history"]
+
+    def _save(self, rows: list[dict], about: dict, *, due: bool) -> None:
+        if not self._writes:
+            return
+        meta = {
+            **{key: self.run.config[key] for key in ("family", "stage", "model", "seed")},
+            **about,
+            "features": self.model.features.to_dict() if self.model.features else None,
+            "epoch": rows[-1]["epoch"],
+            "updates": self.average.updates,
+        }
+        if due and self._is_best(rows):
+            with self.average.applied():
+                weights = _prefixed("model", self.model.state_dict())
+                checkpoint.write(self.run.best(), weights, meta)
+        tensors = _prefixed("model", self.model.state_dict())
+        tensors |= _prefixed("average", self.average.state())
+        for group, optimizer in self.optimizers.items():
+            tensors |= checkpoint.optimizer_tensors(optimizer, f"optimizer/{group}")
+        checkpoint.write(self.run.last(), tensors, {**meta, "history": rows})
+        self.run.write_history(rows)
+
+    def _is_best(self, rows: list[dict]) -> bool:
+        if self.config.selection == "last":
+            return True
+        name = f"valid_{self.config.selection}"
+        scores = [row[name] for row in rows if name in row]
+        earlier = [score for score in scores[:-1] if not math.isnan(score)]
+        return not math.isnan(scores[-1]) and scores[-1] < min(earlier, default=math.inf)
+
+    def _bar(self, epochs: int, done: int) -> tqdm:
+        silent = not self.progress or not self._writes
+        name = f"{self.run.config['family']} {self.run.config['stage']}"
+        return tqdm(total=epochs, initial=done, desc=name, unit="epoch", disable=silent)
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average gradients over processes, in one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, flat.split(sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@contextlib.contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Treat denormal numbers as 0 meanwhile: on CPUs they are a hundred times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _split(train: Cohort, valid: Cohort | None) -> dict[str, list[str]]:
+    return {"train": list(train.ids), "valid": list(valid.ids) if valid else []}
+
+
+def _cohort_card(train: Cohort) -> dict:
+    return {"csf_definition": train.csf_definition, "simulated": train.simulated}

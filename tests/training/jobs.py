@@ -1,0 +1,73 @@
+"""Trainings that tests start in processes of their own."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from csegsynth_kit.data.cohort import load_cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.models import build
+from csegsynth_kit.models.presets import Preset, preset
+from csegsynth_kit.training.feed import Feed
+from csegsynth_kit.training.runs import Run
+from csegsynth_kit.training.trainer import Trainer
+from tests.toy import TOY_GRID
+
+
+def toy_preset(**training) -> Preset:
+    tiny = preset("csegsynth", "tiny")
+    model = replace(tiny.model, grid=TOY_GRID, latent=12, widths=(8, 8), hidden=16)
+    short = {"steps": 0, "epochs": 4, "batch_size": 6, **training}
+    return replace(
+        tiny,
+        name="toy",
+        model=model,
+        pretrain=replace(tiny.pretrain, **short),
+        finetune=replace(tiny.finetune, **short),
+    )
+
+
+def train(cohort_path: Path, runs: Path, chosen: Preset | None = None, stage="finetune") -> Run:
+    chosen = chosen or toy_preset()
+    cohort = load_cohort(cohort_path)
+    training, valid, _ = cohort.split((0.5, 0.25, 0.25))
+    features = None
+    if stage == "finetune":
+        features = Features.fit(training.table, cohort.feature_columns)
+    run = Run.open(runs, family="csegsynth", stage=stage, preset=chosen)
+    model = build(chosen.model, features)
+    trainer = Trainer(model, getattr(chosen, stage), run, device="cpu", progress=False)
+    trainer.fit(training, valid)
+    return run
+
+
+def kill_in_the_middle(epoch: int, step: int) -> None:
+    """Make this process kill itself when it reaches a batch."""
+    original = Feed.epoch
+
+    def dying(self, current):
+        for i, batch in enumerate(original(self, current)):
+            if (current, i) == (epoch, step):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    Feed.epoch = dying
+
+
+def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    train(cohort, runs)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[3:] == ["die"]:
+        kill_in_the_middle(epoch=2, step=1)
+    train(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,237 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from csegsynth_kit.data.cohort import load_cohort
+from csegsynth_kit.errors import ConfigError, RunError
+from csegsynth_kit.models import build
+from csegsynth_kit.training import checkpoint
+from csegsynth_kit.training.average import Average
+from csegsynth_kit.training.feed import Feed, Share
+from csegsynth_kit.training.runs import Run, load_model
+from csegsynth_kit.training.trainer import Trainer
+from tests.toy import toy_cohort
+from tests.training.jobs import toy_preset, train, train_as_one_of_two
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cohort_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "cohort"
+    toy_cohort(path, 24, missing=0.2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(cohort_path, tmp_path_factory):
+    """An uninterrupted run on one thread, in a process of its own."""
+    runs = tmp_path_factory.mktemp("uninterrupted")
+    assert in_process(cohort_path, runs) == 0
+    return only_run(runs)
+
+
+def in_process(cohort: Path, runs: Path, *words: str) -> int:
+    command = [sys.executable, "-m", "tests.training.jobs", str(cohort), str(runs), *words]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+
+
+def only_run(runs: Path) -> Run:
+    (path,) = runs.iterdir()
+    return Run.load(path)
+
+
+def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(cohort_path, finished, tmp_path):
+    assert in_process(cohort_path, tmp_path, "die") == -9
+    killed = only_run(tmp_path)
+    assert checkpoint.read(killed.last())[1]["epoch"] == 1
+    assert not killed.finished
+    assert in_process(cohort_path, tmp_path) == 0
+    assert killed.finished
+    for name in ("last.safetensors", "best.safetensors"):
+        tensors, meta = checkpoint.read(killed.path / name)
+        expected, expected_meta = checkpoint.read(finished.path / name)
+        assert tensors.keys() == expected.keys()
+        assert [n for n in tensors if not torch.equal(tensors[n], expected[n])] == []
+        assert meta["epoch"] == expected_meta["epoch"]
+    timeless = [run.history().drop(columns="seconds") for run in (killed, finished)]
+    pd.testing.assert_frame_equal(*timeless, check_exact=True)
+
+
+def test_two_processes_compute_what_one_does(cohort_path, finished, tmp_path):
+    arguments = (cohort_path, tmp_path / "runs", tmp_path / "meeting")
+    mp.start_processes(train_as_one_of_two, arguments, nprocs=2, start_method="spawn")
+    tensors, _ = checkpoint.read(only_run(tmp_path / "runs").last())
+    expected, _ = checkpoint.read(finished.last())
+    for name in expected:
+        torch.testing.assert_close(tensors[name], expected[name], rtol=2e-3, atol=2e-4)
+
+
+def test_a_shared_batch_is_the_whole_batch(cohort_path):
+    cohort = load_cohort(cohort_path)
+    options = {"batch_size": 7, "seed": 3}
+    whole = list(Feed(cohort, None, **options).epoch(1))
+    parts = [list(Feed(cohort, None, share=Share(r, 3), **options).epoch(1)) for r in range(3)]
+    assert len(whole) == 24 // 7
+    for i, (batch, _) in enumerate(whole):
+        volumes = torch.cat([part[i][0].volumes for part in parts])
+        torch.testing.assert_close(volumes, batch.volumes)
+
+
+def test_epochs_visit_participants_once_in_another_order(cohort_path):
+    cohort = load_cohort(cohort_path)
+    feed = Feed(cohort, None, batch_size=6, seed=0)
+    orders = [torch.cat([b.volumes for b, _ in feed.epoch(e)]) for e in (0, 1)]
+    everybody = feed.volumes.sort(0).values
+    for order in orders:
+        torch.testing.assert_close(order.sort(0).values, everybody)
+    assert not torch.equal(*orders)
+
+
+def test_mean_map_is_the_mean_of_the_maps(cohort_path):
+    cohort = load_cohort(cohort_path)
+    mean = Feed(cohort, None, batch_size=6, seed=0).mean_map()
+    torch.testing.assert_close(mean.float(), cohort.maps().probabilities.mean(0))
+
+
+def test_model_of_a_run_generates_with_the_averaged_weights(finished):
+    model = load_model(finished.best())
+    tensors, meta = checkpoint.read(finished.last())
+    if checkpoint.read(finished.best())[1]["epoch"] == meta["epoch"]:
+        average = checkpoint.with_prefix(tensors, "average")
+        assert all(torch.equal(p, average[n]) for n, p in model.named_parameters())
+    assert model.features.questions == ("age", "sex", "education", "site")
+    assert model.card["csf_definition"] == "intracranial"
+
+
+def test_best_checkpoint_has_the_smallest_validation_score(finished):
+    history = finished.history()
+    _, meta = checkpoint.read(finished.best())
+    assert meta["epoch"] == history.loc[history["valid_energy_score"].idxmin(), "epoch"]
+
+
+def test_a_finished_run_is_not_trained_again(cohort_path, finished, monkeypatch):
+    def fail(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "_step", fail)
+    run = train(cohort_path, finished.path.parent)
+    assert run.path == finished.path
+
+
+def test_another_configuration_is_another_folder(tmp_path):
+    first = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=toy_preset())
+    again = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=toy_preset())
+    other = Run.open(
+        tmp_path, family="csegsynth", stage="pretrain", preset=toy_preset(learning_rate=1e-3)
+    )
+    assert first.path == again.path != other.path
+
+
+def test_other_data_in_the_same_run_is_refused(cohort_path, finished, tmp_path):
+    toy_cohort(tmp_path / "other", 24, seed=9)
+    with pytest.raises(RunError, match="was begun with other data"):
+        train(tmp_path / "other", finished.path.parent)
+
+
+def test_divergence_is_named_and_leaves_the_checkpoint(cohort_path, tmp_path, monkeypatch):
+    run = train(cohort_path, tmp_path, toy_preset(epochs=1), stage="pretrain")
+    kept = run.last().read_bytes()
+    cohort = load_cohort(cohort_path)
+    chosen = toy_preset(epochs=1)
+    model = build(chosen.model)
+    again = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen, seed=1)
+    again.last().write_bytes(kept)
+    trainer = Trainer(model, chosen.pretrain, again, device="cpu", progress=False)
+    with torch.no_grad():
+        model.generator.head.bias.fill_(float("nan"))
+    again.last().unlink()
+    with pytest.raises(RunError, match="'reconstruction' is nan"):
+        trainer.fit(cohort)
+    assert run.last().read_bytes() == kept
+
+
+def test_training_and_validation_must_not_share_participants(cohort_path, tmp_path):
+    cohort = load_cohort(cohort_path)
+    chosen = toy_preset()
+    run = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen)
+    trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
+    with pytest.raises(ConfigError, match="share participants"):
+        trainer.fit(cohort, cohort)
+
+
+def test_checkpoint_is_never_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "last.safetensors"
+    checkpoint.write(path, {"a": torch.ones(3)}, {"epoch": 1})
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(path, {"a": torch.zeros(3)}, {"epoch": 2})
+    tensors, meta = checkpoint.read(path)
+    assert meta == {"epoch": 1}
+    assert torch.equal(tensors["a"], torch.ones(3))
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "best.safetensors"
+    checkpoint.write(path, {"a": torch.ones(300)}, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"best\.safetensors: is damaged"):
+        checkpoint.read(path)
+
+
+def test_fused_step_equals_the_plain_one_after_a_reload():
+    """The fused optimizer reads memory in order: reloaded states need the weights' layout."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(4, 6, 3).to(memory_format=torch.channels_last_3d)
+    plain = torch.nn.Conv3d(4, 6, 3)
+    plain.load_state_dict(conv.state_dict())
+    fused = torch.optim.Adam(conv.parameters(), fused=True)
+    usual = torch.optim.Adam(plain.parameters())
+    for _ in range(3):
+        x = torch.randn(2, 4, 5, 6, 7)
+        for layer, optimizer in ((conv, fused), (plain, usual)):
+            optimizer.zero_grad()
+            layer(x).square().mean().backward()
+            optimizer.step()
+        stored = checkpoint.optimizer_tensors(fused, "o")
+        contiguous = {name: tensor.contiguous() for name, tensor in stored.items()}
+        checkpoint.load_optimizer(fused, contiguous, "o")
+    torch.testing.assert_close(conv.weight, plain.weight)
+
+
+def test_average_follows_the_recursion():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(0.0)
+    average = Average(layer, 0.5)
+    expected = 0.0
+    for step in range(1, 5):
+        with torch.no_grad():
+            layer.weight.fill_(float(step))
+        average.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert float(layer.weight) == pytest.approx(expected)
+    assert float(layer.weight) == 4.0
+
+
+def test_low_precision_training_stays_close(cohort_path, tmp_path):
+    low = replace(toy_preset(), pretrain=toy_preset(epochs=1, precision="bf16").pretrain)
+    high = toy_preset(epochs=1)
+    losses = [
+        train(cohort_path, tmp_path, chosen, stage="pretrain").history()["generator_reconstruction"]
+        for chosen in (low, high)
+    ]
+    assert float(losses[0].iloc[0]) == pytest.approx(float(losses[1].iloc[0]), rel=0.05)
