@@ -16,19 +16,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED, TEMPLATE_CENTER_MM
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid, volumes_ml
-from csegsynth_kit.simulate.bases import BACKGROUND, FLOW_SPACING_MM, Base, template_base
+from csegsynth_kit.simulate.average import template_base
+from csegsynth_kit.simulate.bases import BACKGROUND, FLOW_SPACING_MM, Base
+from csegsynth_kit.simulate.fields import exponentiate, positions, sample, smooth_noise
 from csegsynth_kit.simulate.solver import solve_volumes
 
 #: Random bending: (RMS of each component mm, full width at half maximum mm), drawn on a coarse
 #: grid of the given spacing.
 _BENDING, _BENDING_SPACING_MM = ((2.0, 48.0), (0.8, 20.0)), 8.0
-_SQUARINGS = 6
 _ANISOTROPY, _PITCH_DEGREES = 0.02, 2.0
 #: Range of the flow coefficient; beyond it the warp folds.
 _GROWTH = (-1.2, 7.0)
@@ -38,7 +38,6 @@ _TEXTURE_EDGES, _TEXTURE_GM = (2.5, 5.0), (0.6, 4.0)
 _MARGIN = 12.0
 #: Four SDs of texture: how much nearer it can bring them.
 _TEXTURE_LEAD = 4 * _TEXTURE_EDGES[0]
-_FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 
 
 @dataclass(frozen=True)
@@ -168,69 +167,3 @@ class Anatomy:
             near = near.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
         inside = near[0]
         return inside, sample(self._stack, where[:, inside], self.base.grid)
-
-
-def sample(volume: Tensor, where: Tensor, grid: Grid) -> Tensor:
-    """Interpolate trilinearly; beyond the box, the value at its border.
-
-    Args:
-        volume: (C, X, Y, Z) on ``grid``.
-        where: (3, ...) positions (mm).
-        grid: Voxels of ``volume``.
-
-    Returns:
-        (C, ...) values.
-    """
-    center = torch.tensor(grid.center_mm).view(3, *[1] * (where.ndim - 1))
-    half = torch.tensor(grid.extent_mm).view_as(center) / 2
-    # grid_sample wants the last axis of the volume first, as shares of half the box.
-    points = ((where - center) / half).flip(0).flatten(1).T.view(1, 1, 1, -1, 3)
-    values = F.grid_sample(volume[None], points, padding_mode="border", align_corners=False)
-    return values.view(len(volume), *where.shape[1:])
-
-
-def exponentiate(velocity: Tensor, grid: Grid) -> Tensor:
-    """Follow a stationary velocity for one unit of time, by scaling and squaring.
-
-    Args:
-        velocity: (3, x, y, z) mm per unit of time.
-        grid: Its voxels.
-
-    Returns:
-        (3, x, y, z) displacement (mm).
-    """
-    points = positions(grid)
-    displacement = velocity / 2**_SQUARINGS
-    for _ in range(_SQUARINGS):
-        displacement = displacement + sample(displacement, points + displacement, grid)
-    return displacement
-
-
-def positions(grid: Grid) -> Tensor:
-    """Return (3, X, Y, Z) world positions (mm) of the voxel centers."""
-    axes = [
-        torch.arange(n, dtype=torch.float32) * s + float(o)
-        for n, s, o in zip(grid.shape, grid.spacing_mm, grid.affine[:3, 3], strict=True)
-    ]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
-
-
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], fwhm: float) -> np.ndarray:
-    """Draw periodic Gaussian noise of SD 1, smoothed over the last three axes.
-
-    Args:
-        rng: Its source.
-        shape: (C, X, Y, Z).
-        fwhm: Full width at half maximum of the kernel (voxels).
-
-    Returns:
-        (C, X, Y, Z) float32.
-    """
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    sigma = fwhm / _FWHM_PER_SIGMA
-    for axis in (1, 2, 3):
-        gaussian_filter1d(noise, sigma, axis, mode="wrap", truncate=3.0, output=noise)
-    # Scaled by what smoothing does on average, not by this draw's own SD.
-    reach = np.arange(-int(3 * sigma + 0.5), int(3 * sigma + 0.5) + 1)
-    kernel = np.exp(-(reach**2) / (2 * sigma**2))
-    return noise / float(np.sum((kernel / kernel.sum()) ** 2) ** 1.5)

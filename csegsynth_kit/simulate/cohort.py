@@ -14,7 +14,7 @@ from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import grid_named
-from csegsynth_kit.simulate.bases import template_base
+from csegsynth_kit.simulate.average import template_base
 from csegsynth_kit.simulate.pool import Task, Workshop, draw_all, one_thread
 from csegsynth_kit.simulate.questionnaire import COLUMNS, STREAMS, draw_participants
 from csegsynth_kit.simulate.structural import TRUTH_VERSION, draw_volumes
