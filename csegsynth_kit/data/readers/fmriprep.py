@@ -1,0 +1,127 @@
+"""fMRIPrep, sMRIPrep and BIDS derivatives: ``probseg`` maps, else ``dseg`` labels.
+
+Only maps in the participant's own space are read: a map that was warped to a template no
+longer has this person's volumes. ``dseg`` numbers are those of BIDS: 1 GM, 2 WM, 3 CSF.
+``desc-aseg_dseg`` holds FreeSurfer's labels and is left to the freesurfer reader.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from csegsynth_kit.constants import LABELS, MEASURED
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.nifti import read_image
+from csegsynth_kit.data.readers.base import (
+    Found,
+    Scan,
+    SubjectMaps,
+    crop,
+    entities,
+    participant_of,
+    read_shares,
+    read_sidecar,
+    remarks_as_findings,
+    variant_of,
+)
+from csegsynth_kit.errors import MapError
+
+#: Values of the ``space`` entity that mean the participant's own T1-weighted image.
+OWN_SPACES = ("T1w", "individual", "orig", "scanner", "native")
+_PROBSEG = re.compile(r"^(?P<stem>.*)_label-(?P<tissue>WM|GM|CSF)_probseg(?P<end>\.nii|\.nii\.gz)$")
+_DSEG = re.compile(r"^(?P<stem>.*?)_dseg(?P<end>\.nii|\.nii\.gz)$")
+_VALUES = dict(zip(MEASURED, LABELS["bids"], strict=False))
+
+
+def find(paths: Sequence[Path], root: Path) -> Found:
+    """Recognize native probseg sets and dseg maps; probseg wins where both exist."""
+    sets: dict[tuple, dict[str, Path]] = defaultdict(dict)
+    labels: dict[tuple, Path] = {}
+    for path in paths:
+        space = entities(path.name).get("space")
+        if space is not None and space not in OWN_SPACES:
+            continue
+        match = _PROBSEG.match(path.name)
+        if match:
+            sets[path.parent, match["stem"]][match["tissue"] + match["end"]] = path
+            continue
+        match = _DSEG.match(path.name)
+        if match and entities(path.name).get("desc") not in ("aseg", "aparcaseg"):
+            labels[path.parent, match["stem"]] = path
+    return _scans(sets, labels, root)
+
+
+def _scans(sets: dict[tuple, dict[str, Path]], labels: dict[tuple, Path], root: Path) -> Found:
+    scans, findings = [], []
+    for key in sorted({*sets, *labels}):
+        members = {name.split(".")[0]: path for name, path in sets.get(key, {}).items()}
+        path = labels.get(key) or next(iter(members.values()))
+        try:
+            participant = participant_of(path, root, key[1])
+        except MapError as error:
+            findings.append(Finding("excluded", path.name, "bad-id", str(error)))
+            continue
+        missing = [tissue for tissue in MEASURED if tissue not in members]
+        variant = variant_of(path, root)
+        if not missing:
+            files = tuple(members[tissue] for tissue in MEASURED)
+            scans.append(Scan(participant, "fmriprep", "probseg", files, variant))
+        elif key in labels:
+            scans.append(Scan(participant, "fmriprep", "dseg", (labels[key],), variant))
+        else:
+            message = (
+                f"{path.name}: no map of {' and '.join(missing)} beside it. "
+                "All of WM, GM and CSF are needed."
+            )
+            findings.append(Finding("excluded", participant, "missing-tissue", message))
+    return Found(scans, findings)
+
+
+def read(scan: Scan) -> SubjectMaps:
+    """Read one participant's maps.
+
+    Raises:
+        MapError: if a file cannot be read, files disagree, all tissues are 0, or a dseg has
+            other numbers than 0 to 3.
+    """
+    definition = csf_definition(scan)
+    if scan.kind == "probseg":
+        return read_shares(scan, definition)
+    image = read_image(scan.files[0], labels=True)
+    found = np.unique(image.data).tolist()
+    if not set(found) <= {0, *_VALUES.values()}:
+        raise MapError(
+            f"has labels {found[:12]}{'…' if len(found) > 12 else ''}, not only 0 (background), "
+            "1 (GM), 2 (WM) and 3 (CSF)",
+            "If these are FreeSurfer labels, use --layout freesurfer.",
+            image.path,
+        )
+    absent = [tissue for tissue, value in _VALUES.items() if value not in found]
+    if absent and len(absent) < len(_VALUES):
+        raise MapError(
+            f"has no voxel of {' and '.join(absent)}", "Repeat the segmentation.", image.path
+        )
+    tissues = np.stack([image.data == value for value in _VALUES.values()])
+    try:
+        tissues, affine, box = crop(tissues, image.affine)
+    except MapError as error:
+        raise MapError(error.finding, error.remedy, image.path) from error
+    return SubjectMaps(
+        scan,
+        tissues.astype(np.float32),
+        affine,
+        image.data.shape,
+        image.affine,
+        definition,
+        labels=np.ascontiguousarray(image.data[box]),
+        sidecar=read_sidecar(image.path),
+        findings=remarks_as_findings(scan, [image]),
+    )
+
+
+def csf_definition(scan: Scan) -> str:
+    """Return what the maps count as CSF, without opening them."""
+    return read_sidecar(scan.files[-1]).get("CsfDefinition", "brain-mask")
