@@ -157,3 +157,9 @@ ORDERED_WORDS = (
 def identify(columns: set[str]) -> KnownTable | None:
     """Return the known table with these columns, or None."""
     return next((table for table in KNOWN_TABLES if table.signature <= columns), None)
+
+
+def is_sensitive(column: str) -> bool:
+    """Tell whether a column (original or new name) holds answers no cohort should copy unasked."""
+    reasons = (table.left_out.get(column, "") for table in KNOWN_TABLES)
+    return bool(SENSITIVE.search(column)) or any(r.startswith("sensitive") for r in reasons)

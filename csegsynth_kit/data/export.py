@@ -1,0 +1,244 @@
+"""Writing maps as a BIDS derivative, one participant at a time."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from csegsynth_kit.constants import CSF_DEFINITIONS, LABELS, MEASURED, TISSUES
+from csegsynth_kit.data.files import write_json, write_tsv
+from csegsynth_kit.data.nifti import write_nifti
+from csegsynth_kit.data.participants import participant_id
+from csegsynth_kit.data.schema import Column
+from csegsynth_kit.errors import CohortError, ConfigError, TableError
+from csegsynth_kit.maps import SegmentationMaps, quantize
+
+_BIDS_VERSION = "1.10.0"
+_NAME = "csegsynth_kit"
+#: Keys of the sidecars that this module writes itself.
+_OWN_KEYS = ("Synthetic", "CsfDefinition", "Grid", "Description")
+
+
+@dataclass(frozen=True)
+class _Export:
+    out: Path
+    synthetic: bool
+    csf_definition: str
+    extra: Mapping
+    dtype: str
+
+
+def export_bids(
+    maps: SegmentationMaps,
+    out: Path | str,
+    *,
+    synthetic: bool,
+    csf_definition: str,
+    description: Mapping | None = None,
+    extra: Mapping | None = None,
+    participants: pd.DataFrame | None = None,
+    columns: tuple[Column, ...] = (),
+    dtype: Literal["uint8", "float32"] = "uint8",
+) -> Path:
+    """Write each map as ``sub-X/anat/sub-X_label-{WM,GM,CSF}_probseg.nii.gz`` and ``_dseg``.
+
+    ``dseg`` numbers are those of BIDS: 1 GM, 2 WM, 3 CSF, the most probable one at every
+    voxel. A participant appears only when complete. The ``fmriprep`` reader reads the result;
+    preparing it on the same grid gives the same maps back: exactly if they are a prepared
+    cohort's, else within 2/255 of a voxel, because cohorts keep steps of 1/255.
+
+    Args:
+        maps: What to write; the labels become participant ids.
+        out: Folder of the data set. It may hold other participants of the same kind already.
+        synthetic: Whether any of it was generated or simulated.
+        csf_definition: What the maps count as CSF; see ``constants.CSF_DEFINITIONS``.
+        description: Further entries of ``dataset_description.json``.
+        extra: Further entries of every sidecar, such as the features that were asked for.
+        participants: Answers, indexed by the same labels or by ``sub-`` ids.
+        columns: What the columns of ``participants`` are.
+        dtype: ``uint8`` keeps steps of 1/255 (scaled in the header), ``float32`` every digit.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ConfigError: for an unknown CSF definition or dtype, or sidecar entries that clash.
+        CohortError: if ids repeat, a participant exists already, or the data set in ``out``
+            is of another kind.
+        TableError: if a label cannot be a participant id, or a participant has no row.
+    """
+    export = _Export(Path(out), synthetic, csf_definition, dict(extra or {}), dtype)
+    _check_options(export)
+    ids = _ids(maps, export.out)
+    existing = _existing(export)
+    rows = None if participants is None else _rows(participants, ids)
+    export.out.mkdir(parents=True, exist_ok=True)
+    if existing is None:
+        write_json(
+            export.out / "dataset_description.json", _described(export, dict(description or {}))
+        )
+        write_tsv(export.out / "dseg.tsv", _lookup())
+    done: list[str] = []
+    try:
+        for i, participant in enumerate(ids):
+            _write(maps, i, participant, export)
+            done.append(participant)
+    finally:  # Cut off or not, the table names everyone who is complete.
+        _write_table(export.out, done, rows, columns)
+    return export.out
+
+
+def _check_options(export: _Export) -> None:
+    if export.csf_definition not in CSF_DEFINITIONS:
+        raise ConfigError(
+            f"there is no definition of CSF {export.csf_definition!r}",
+            f"Choose one of {', '.join(CSF_DEFINITIONS)}.",
+        )
+    if export.dtype not in ("uint8", "float32"):
+        raise ConfigError(f"maps cannot be stored as {export.dtype!r}", "Use uint8 or float32.")
+    clash = sorted(set(_OWN_KEYS) & set(export.extra))
+    if clash:
+        raise ConfigError(f"extra entries {clash} are written by the export", "Rename them.")
+
+
+def _ids(maps: SegmentationMaps, out: Path) -> list[str]:
+    ids = [participant_id(label) for label in maps.labels]
+    repeated = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
+    if repeated:
+        raise CohortError(
+            f"several maps would become {repeated[0]}", "Give every map a label of its own.", out
+        )
+    there = [i for i in ids if (out / i).exists()]
+    if there:
+        raise CohortError(
+            f"holds {there[0]} already", "Choose another folder or other labels.", out
+        )
+    return ids
+
+
+def _existing(export: _Export) -> dict | None:
+    """Return the description of the data set in ``out``, if there is one of the same kind."""
+    path = export.out / "dataset_description.json"
+    if not path.exists():
+        if export.out.exists() and any(export.out.iterdir()):
+            raise CohortError(
+                "holds other files and no dataset_description.json",
+                "Choose an empty or a new folder.",
+                export.out,
+            )
+        return None
+    try:
+        existing = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CohortError(f"is not valid JSON ({error})", "Mend it or remove it.", path) from error
+    ours = {"Synthetic": export.synthetic, "CsfDefinition": export.csf_definition}
+    theirs = {key: existing.get(key) for key in ours}
+    if theirs != ours:
+        raise CohortError(
+            f"describes other data: {theirs} instead of {ours}",
+            "Write to another folder; kinds of maps must not be mixed.",
+            path,
+        )
+    return existing
+
+
+def _described(export: _Export, further: Mapping) -> dict:
+    try:
+        version = importlib.metadata.version(_NAME)
+    except importlib.metadata.PackageNotFoundError:  # Run from a checkout.
+        version = "unknown"
+    return {
+        "Name": "Synthetic tissue maps" if export.synthetic else "Tissue maps",
+        "BIDSVersion": _BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": _NAME, "Version": version}],
+        **further,
+        "Synthetic": export.synthetic,
+        "CsfDefinition": export.csf_definition,
+    }
+
+
+def _lookup() -> pd.DataFrame:
+    names = {"GM": "Gray Matter", "WM": "White Matter", "CSF": "Cerebrospinal Fluid"}
+    numbers = dict(zip(TISSUES, LABELS["bids"], strict=True))
+    names = dict(sorted(names.items(), key=lambda item: numbers[item[0]]))
+    index = pd.Index([0, *(numbers[t] for t in names)], name="index")
+    columns = {"name": ["Background", *names.values()], "abbreviation": ["BG", *names]}
+    return pd.DataFrame(columns, index=index)
+
+
+def _write(maps: SegmentationMaps, i: int, participant: str, export: _Export) -> None:
+    """Write one participant to a hidden folder, then rename it into place."""
+    hidden = export.out / f".{participant}.{os.getpid()}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    sidecar = {
+        "Synthetic": export.synthetic,
+        "CsfDefinition": export.csf_definition,
+        "Grid": maps.grid.to_dict(),
+        **export.extra,
+    }
+    shares = maps.probabilities[i, : len(MEASURED)]
+    stored = quantize(shares) if export.dtype == "uint8" else shares.to(torch.float32)
+    slope = 1 / 255 if export.dtype == "uint8" else None
+    try:
+        for tissue, values in zip(MEASURED, stored.numpy(), strict=True):
+            name = hidden / "anat" / f"{participant}_label-{tissue}_probseg"
+            about = f"Share of each voxel that is {tissue}, 0 to 1"
+            _image(name, values, maps, {**sidecar, "Description": about}, slope)
+        numbers = torch.tensor(LABELS["bids"], dtype=torch.uint8)
+        labels = numbers[maps.probabilities[i].argmax(dim=0)].numpy()
+        name = hidden / "anat" / f"{participant}_dseg"
+        about = "Most probable tissue: 0 background, 1 GM, 2 WM, 3 CSF"
+        _image(name, labels, maps, {**sidecar, "Description": about}, None)
+        hidden.rename(export.out / participant)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _image(
+    name: Path, values: np.ndarray, maps: SegmentationMaps, sidecar: Mapping, slope: float | None
+) -> None:
+    note = "synthetic" if sidecar["Synthetic"] else ""
+    write_nifti(
+        name.with_name(f"{name.name}.nii.gz"),
+        np.ascontiguousarray(values),
+        maps.grid.affine,
+        slope=slope,
+        description=f"{_NAME} {note}".strip(),
+    )
+    write_json(name.with_name(f"{name.name}.json"), dict(sidecar))
+
+
+def _rows(participants: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
+    table = participants.copy()
+    table.index = pd.Index([participant_id(str(i)) for i in table.index], name="participant_id")
+    absent = [i for i in ids if i not in table.index]
+    if absent:
+        raise TableError(f"the table has no row for {absent[0]}", "Add it, or leave out the table.")
+    return table.loc[ids]
+
+
+def _write_table(
+    out: Path, ids: list[str], rows: pd.DataFrame | None, columns: tuple[Column, ...]
+) -> None:
+    """Add these participants to ``participants.tsv`` and describe its columns."""
+    empty = pd.DataFrame(index=pd.Index(ids, name="participant_id"))
+    new = empty if rows is None else rows.loc[ids]
+    path = out / "participants.tsv"
+    if path.exists():
+        old = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, index_col="participant_id"
+        )
+        new = pd.concat([old.replace("n/a", np.nan), new])
+    write_tsv(path, new)
+    described = {c.name: c.to_bids() for c in columns}
+    if described:
+        write_json(out / "participants.json", described)

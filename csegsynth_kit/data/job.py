@@ -1,0 +1,196 @@
+"""What is to be prepared: everything that can be settled, or refused, before the long work."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from csegsynth_kit.data import doctor
+from csegsynth_kit.data.files import fingerprint
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.participants import Participants, read_participants
+from csegsynth_kit.data.place import lies_on
+from csegsynth_kit.data.readers.base import Scan, read_sidecar
+from csegsynth_kit.data.readers.detect import Discovery, csf_definition
+from csegsynth_kit.data.tables import is_sensitive
+from csegsynth_kit.errors import CohortError, ConfigError, MapError
+from csegsynth_kit.maps import Grid
+
+Tables = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides what a cohort will hold.
+
+    Args:
+        discovery: The segmentations that were found.
+        scans: Those to prepare, one per participant.
+        participants: Their answers, if there is a table.
+        tables: The files the answers come from.
+        grid: Voxels of the cohort; its space is native where nothing is aligned.
+        align: Whether maps are aligned to the template.
+        clean: Whether label maps of whole heads are cleaned.
+        csf_definition: What all of the maps count as CSF.
+        findings: What was noticed so far.
+    """
+
+    discovery: Discovery
+    scans: tuple[Scan, ...]
+    participants: Participants | None
+    tables: tuple[Path, ...]
+    grid: Grid
+    align: bool
+    clean: bool
+    csf_definition: str
+    findings: tuple[Finding, ...]
+
+    def plan(self, features: Sequence[str] | None) -> Mapping:
+        """Describe what determines the result, to recognize a half-finished one."""
+        answers = self.participants
+        files = [[str(f), f.stat().st_size] for scan in self.scans for f in scan.files]
+        return {
+            "source": str(self.discovery.source.resolve()),
+            "layout": self.discovery.layout,
+            "files": fingerprint(files),
+            "answers": fingerprint(answers.frame.to_csv() if answers else ""),
+            "features": None if features is None else list(features),
+            "grid": self.grid.to_dict(),
+            "align": self.align,
+            "clean": self.clean,
+        }
+
+
+def find_tables(source: Path, participants: Tables | None) -> tuple[Path, ...]:
+    """Return the tables that were given, else the nearest ``participants.tsv``, else none.
+
+    Looked for in the source, up to two folders above it, and beside a ``derivatives`` folder.
+    """
+    if participants is not None:
+        single = isinstance(participants, Path | str)
+        paths = [Path(p) for p in ([participants] if single else participants)]
+        return tuple(p / "participants.tsv" if p.is_dir() else p for p in paths)
+    source = source.resolve()
+    places = [source, *list(source.parents)[:2]]
+    places += [folder.parent for folder in source.parents if folder.name == "derivatives"]
+    found = (folder / "participants.tsv" for folder in places)
+    return tuple([path for path in found if path.exists()][:1])
+
+
+def read_answers(tables: tuple[Path, ...], features: Sequence[str] | None) -> Participants | None:
+    """Read the tables; sensitive columns that were not asked for are not copied.
+
+    Raises:
+        TableError: if a table cannot be used.
+        ConfigError: if features are chosen, but there is no table.
+    """
+    if tables:
+        answers = read_participants(*tables, features=features)
+        columns = tuple(c for c in answers.columns if not c.left_out or not is_sensitive(c.name))
+        names = [column.name for column in columns]
+        return replace(answers, frame=answers.frame[names], columns=columns)
+    if features is not None:
+        raise ConfigError(
+            "features are chosen, but there is no table of participants",
+            "Pass participants='…/participants.tsv' (--participants).",
+        )
+    return None
+
+
+def settle(
+    discovery: Discovery,
+    answers: Participants | None,
+    tables: tuple[Path, ...],
+    grid: Grid,
+    *,
+    align: bool,
+    clean: bool,
+    progress: bool,
+) -> Job:
+    """Settle everything that can be settled before the long work."""
+    scans = list(discovery.scans)
+    findings = list(discovery.findings)
+    if answers is None:
+        text = "there is no table of participants, so the cohort has no features."
+        findings.append(Finding("note", "cohort", "no-table", text))
+    else:
+        findings += answers.findings
+        scans, noted = _with_answers(scans, answers, tables[0])
+        findings += [
+            *noted,
+            *doctor.check_answers(answers.frame.loc[[s.participant for s in scans]]),
+        ]
+    scans, definition, noted = _one_definition(scans, discovery, progress)
+    findings += noted
+    align = align and grid.space == "template"
+    if not align and not all(lies_on(read_sidecar(s.files[-1]), grid) for s in scans):
+        grid = replace(grid, space="native")
+    return Job(
+        discovery,
+        tuple(scans),
+        answers,
+        tables,
+        grid,
+        align,
+        clean,
+        definition,
+        tuple(findings),
+    )
+
+
+def _with_answers(
+    scans: list[Scan], answers: Participants, table: Path
+) -> tuple[list[Scan], list[Finding]]:
+    rows = list(answers.frame.index)
+    ids = [scan.participant for scan in scans]
+    findings = doctor.check_rows(rows, ids, table.name)
+    kept = [scan for scan in scans if scan.participant in answers.frame.index]
+    if not kept:
+        raise CohortError(
+            f"none of its {len(rows)} ids has a map: rows are like {rows[0]}, maps like {ids[0]}",
+            "Give the table of these participants, with ids as in the names of the maps.",
+            table,
+        )
+    return kept, findings
+
+
+def _one_definition(
+    scans: list[Scan], discovery: Discovery, progress: bool
+) -> tuple[list[Scan], str, list[Finding]]:
+    """Make sure that all maps count the same as CSF; leave out those that cannot be opened."""
+    kept, counted, findings = [], Counter(), []
+    for scan in tqdm(scans, desc="checking", unit="map", disable=not progress):
+        try:
+            counted[csf_definition(scan)] += 1
+            kept.append(scan)
+        except MapError as error:
+            findings.append(unreadable(scan, error))
+    if not kept:
+        raise CohortError(
+            f"none of its {len(scans)} maps can be used ({reasons(findings)})",
+            "Mend the files and try again; nothing was written.",
+            discovery.source,
+        )
+    if len(counted) > 1:
+        listed = ", ".join(f"{n} maps '{name}'" for name, n in counted.most_common())
+        raise CohortError(
+            f"its maps count CSF in different ways ({listed}), so volumes cannot be compared",
+            "Prepare them apart: give the folder of one kind, or choose one with --layout.",
+            discovery.source,
+        )
+    return kept, next(iter(counted)), findings
+
+
+def unreadable(scan: Scan, error: MapError) -> Finding:
+    """Turn an error about one participant's files into an exclusion."""
+    text = str(error) if error.path else f"{scan.files[0]}: {error}"
+    return Finding("excluded", scan.participant, "unreadable", text)
+
+
+def reasons(findings: Sequence[Finding]) -> str:
+    """Quote the first exclusions, for an error message."""
+    told = [f"{f.subject}: {f.message}" for f in findings if f.severity == "excluded"]
+    more = f" And {len(told) - 3} more." if len(told) > 3 else ""
+    return " ".join(told[:3]) + more

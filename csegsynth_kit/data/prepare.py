@@ -1,0 +1,240 @@
+"""From a folder of segmentations and a table to a prepared cohort, one participant at a time."""
+
+import importlib.metadata
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.data import doctor
+from csegsynth_kit.data.cleanup import clean_labels
+from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.files import write_json, write_text, write_tsv
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.job import (
+    Job,
+    Tables,
+    find_tables,
+    read_answers,
+    reasons,
+    settle,
+    unreadable,
+)
+from csegsynth_kit.data.place import place
+from csegsynth_kit.data.readers.base import Layout, Scan, SubjectMaps
+from csegsynth_kit.data.readers.detect import discover, read_subject
+from csegsynth_kit.data.report import report
+from csegsynth_kit.data.writer import CohortWriter
+from csegsynth_kit.errors import CohortError, CsegsynthError, MapError
+from csegsynth_kit.maps import grid_named, quantize
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "numpy", "scipy", "pandas", "nibabel", "nilearn")
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    layout: Layout | Literal["auto"] = "auto",
+    participants: Tables | None = None,
+    grid: str = "small",
+    features: Sequence[str] | None = None,
+    align: bool = True,
+    clean: bool = True,
+    progress: bool = True,
+) -> Cohort:
+    """Read, check, clean, align and pool every participant's maps, and write a cohort.
+
+    Memory does not grow with the number of participants. If it is cut off, the same call
+    continues where it stopped. A participant whose maps cannot be used is left out with a
+    reason; ``report.md`` in the cohort's folder tells all of them.
+
+    Args:
+        source: Folder with the segmentations, searched with all folders below it.
+        out: Folder of the cohort; must not exist yet.
+        layout: ``fast``, ``fmriprep``, ``freesurfer``, or ``auto`` if there is only one.
+        participants: Table of answers, or several that share their ids. Without it,
+            ``participants.tsv`` is looked for in the source and up to two folders above; if
+            there is none the cohort has no features.
+        grid: Name of the grid: ``full``, ``small``, ``tiny`` or ``paper``.
+        features: Columns to use as features instead of the default ones.
+        align: Rotate and shift every head to the template (not on the ``paper`` grid).
+        clean: Take spinal CSF and fragments off label maps of whole heads.
+        progress: Show progress bars.
+
+    Raises:
+        ConfigError: for an unknown grid or layout, or features without a table.
+        TableError: if a table cannot be used.
+        CohortError: if ``out`` exists, the source holds no usable map or several layouts,
+            maps and table share no id, maps count CSF in different ways, or nobody is left.
+    """
+    source, out = Path(source), Path(out)
+    target = grid_named(grid)
+    if out.exists():
+        raise CohortError("already exists", "Choose another folder, or remove this one first.", out)
+    discovery = discover(source, layout)
+    tables = find_tables(source, participants)
+    answers = read_answers(tables, features)
+    job = settle(discovery, answers, tables, target, align=align, clean=clean, progress=progress)
+    writer = CohortWriter(out, job.grid, len(job.scans), job.plan(features))
+    todo = [scan for scan in job.scans if scan.participant not in writer.records]
+    for scan in tqdm(todo, desc="preparing", unit="map", disable=not progress):
+        _one(scan, job, writer)
+    return _finish(job, writer)
+
+
+def _one(scan: Scan, job: Job, writer: CohortWriter) -> None:
+    """Prepare one participant; a failure leaves this participant out and nobody else."""
+    try:
+        maps, removed, findings = _checked(scan, job)
+        placed = None if _bars(findings) else place(maps, job.grid, align=job.align)
+        if placed is not None:
+            findings += doctor.check_placement(maps, placed)
+    except MapError as error:
+        writer.skip(scan.participant, {"findings": [asdict(unreadable(scan, error))]})
+        return
+    except (CsegsynthError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        logger.exception("%s failed", scan.participant)
+        text = f"{scan.files[0].name}: {type(error).__name__}: {error}"
+        finding = Finding("excluded", scan.participant, "failed", text)
+        writer.skip(scan.participant, {"findings": [asdict(finding)]})
+        return
+    noted = [asdict(finding) for finding in findings]
+    if placed is None or _bars(findings):
+        writer.skip(scan.participant, {"findings": noted})
+        return
+    steps = quantize(placed.shares)
+    stored = steps.sum(dim=(1, 2, 3)).numpy() / 255 * job.grid.voxel_ml
+    record = {
+        "volumes_ml": [float(v) for v in maps.volumes_ml],
+        "stored_ml": [float(v) for v in stored],
+        "cleaned": job.clean and maps.whole_head,
+        "removed_ml": removed,
+        "placed": placed.how,
+        "volume_change_ml": list(placed.volume_change_ml),
+        "alignment": placed.alignment,
+        "files": [_relative(f, job.discovery.source) for f in scan.files],
+        "synthetic": bool(maps.sidecar.get("Synthetic")),
+        "findings": noted,
+    }
+    writer.add(scan.participant, steps.numpy(), record)
+
+
+def _checked(scan: Scan, job: Job) -> tuple[SubjectMaps, list[float], list[Finding]]:
+    """Read, check and clean; checks that exclude come before the ones that take them for granted.
+
+    Returns:
+        The maps, mL of each tissue that clean-up removed, and the findings.
+    """
+    maps = read_subject(scan)
+    findings = [*maps.findings, *doctor.check_voxels(maps)]
+    bad_values = doctor.check_values(maps)
+    if bad_values:
+        return maps, [0.0] * 3, [*findings, *bad_values]
+    maps = doctor.clipped(maps)
+    removed = [0.0] * 3
+    if job.clean and maps.whole_head:
+        cleaned = clean_labels(maps)
+        maps, removed = cleaned.maps, list(cleaned.removed_ml)
+    findings += doctor.check_order(maps)
+    findings += doctor.check_volumes(maps)
+    findings += doctor.check_field_of_view(maps)
+    return maps, removed, findings
+
+
+def _bars(findings: Sequence[Finding]) -> bool:
+    return any(finding.severity == "excluded" for finding in findings)
+
+
+def _relative(path: Path, source: Path) -> str:
+    return path.relative_to(source).as_posix()
+
+
+def _finish(job: Job, writer: CohortWriter) -> Cohort:
+    """Write tables, report and provenance, and make the cohort visible."""
+    records = writer.records
+    stored = [Finding(**f) for r in records.values() for f in r["findings"]]
+    findings = [*job.findings, *stored, *doctor.check_repeats(records)]
+    kept = [p for p, record in records.items() if "row" in record]
+    if not kept:
+        shutil.rmtree(writer.partial)
+        raise CohortError(
+            f"none of its {len(job.scans)} maps can be used ({reasons(findings)})",
+            "Mend the files and try again; nothing was written.",
+            job.discovery.source,
+        )
+    answers = job.participants
+    frame = answers.frame if answers else pd.DataFrame(index=pd.Index(kept, name="participant_id"))
+    write_tsv(writer.partial / "preparation.tsv", _preparation(kept, records))
+    write_json(writer.partial / "findings.json", {"findings": [asdict(f) for f in findings]})
+    text = report(writer.out.name, _facts(job, kept, records), findings, len(kept))
+    write_text(writer.partial / "report.md", text)
+    provenance = _provenance(job, kept, records, findings)
+    return load_cohort(writer.finish(frame, answers.columns if answers else (), provenance))
+
+
+def _preparation(kept: Sequence[str], records: Mapping[str, Mapping]) -> pd.DataFrame:
+    """One row per participant: what was read, removed, turned and changed."""
+    rows = {}
+    for participant in kept:
+        record = records[participant]
+        row = {"files": " ".join(record["files"]), "placed": record["placed"]}
+        changes = {"removed": record["removed_ml"], "placing_changed": record["volume_change_ml"]}
+        stored = np.subtract(record["stored_ml"], record["volumes_ml"])
+        for what, values in {**changes, "stored_minus_source": stored}.items():
+            row |= {
+                f"{what}_{t.lower()}_ml": round(float(v), 4)
+                for t, v in zip(MEASURED, values, strict=True)
+            }
+        alignment = record["alignment"]
+        for what, unit in (("rotation", "deg"), ("shift", "mm")):
+            values = alignment.get(f"{what}_{unit}", [np.nan] * 3)
+            row |= {f"{what}_{a}_{unit}": v for a, v in zip("xyz", values, strict=True)}
+        row |= {what: alignment.get(what, np.nan) for what in ("scale", "overlap")}
+        rows[participant] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("participant_id")
+
+
+def _facts(job: Job, kept: Sequence[str], records: Mapping) -> list[tuple[str, str]]:
+    removed = [sum(records[p]["removed_ml"]) for p in kept if records[p]["cleaned"]]
+    cleaned = f"took off {np.mean(removed):.1f} mL on average" if removed else "no label maps"
+    features = job.participants.feature_columns if job.participants else ()
+    return [
+        ("source", f"`{job.discovery.source}`"),
+        ("layout", job.discovery.layout),
+        ("CSF means", job.csf_definition),
+        ("grid", f"{job.grid.name}, {job.grid.shape} voxels of {job.grid.spacing_mm[0]:g} mm"),
+        ("label clean-up", cleaned if job.clean else "switched off"),
+        ("alignment to the template", "yes" if job.align else "no"),
+        ("tables", ", ".join(f"`{t.name}`" for t in job.tables) or "none"),
+        ("features", ", ".join(f"`{c.name}`" for c in features) or "none"),
+    ]
+
+
+def _provenance(
+    job: Job, kept: Sequence[str], records: Mapping, findings: Sequence[Finding]
+) -> dict:
+    answers = job.participants
+    persons = answers.persons.to_dict() if answers else {}
+    excluded = [f for f in findings if f.severity == "excluded"]
+    return {
+        "source": str(job.discovery.source.resolve()),
+        "layout": job.discovery.layout,
+        "tables": [str(table) for table in job.tables],
+        "known_table": answers.known if answers else "",
+        "csf_definition": job.csf_definition,
+        "simulated": any(records[p]["synthetic"] for p in kept),
+        "steps": {"clean": job.clean, "align": job.align, "quantized_to": "1/255"},
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "excluded": [{k: v for k, v in asdict(f).items() if k != "severity"} for f in excluded],
+        "persons": {i: persons[i] for i in kept if persons.get(i, i) != i},
+    }
