@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-import pandas as pd
 from tqdm.auto import tqdm
 
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.files import write_text
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import grid_named
-from csegsynth_kit.simulate.average import template_base
+from csegsynth_kit.simulate.bases import Base
+from csegsynth_kit.simulate.candidates import (
+    choose_bases,
+    cohort_candidates,
+    template_candidates,
+)
+from csegsynth_kit.simulate.people import People, real_people, simulated_people
 from csegsynth_kit.simulate.pool import Task, Workshop, draw_all, one_thread
-from csegsynth_kit.simulate.questionnaire import COLUMNS, STREAMS, draw_participants
-from csegsynth_kit.simulate.structural import TRUTH_VERSION, draw_volumes
+from csegsynth_kit.simulate.questionnaire import STREAMS
+from csegsynth_kit.simulate.targets import Targets
 
 log = logging.getLogger(__name__)
 
@@ -26,86 +32,102 @@ log = logging.getLogger(__name__)
 _DRAWN_AT_MM = {2.0: 2.0, 4.0: 2.0, 8.0: 4.0}
 #: Below this many heads per process, starting processes costs more than it saves.
 _LEAST_PER_JOB = 16
-NOT_REAL = (
-    "These participants do not exist: answers, volumes and maps were drawn by csegsynth_kit from "
-    "a model with known effects. They are for testing software and are no evidence about people."
-)
+_DEFAULT_N = 400
 
 
 def simulate_cohort(
     out: Path | str,
     *,
-    n: int = 400,
+    n: int | None = None,
     age: str = "lifespan",
     effects: float = 1.0,
     grid: str = "small",
     seed: int = 0,
     missing: float = 0.0,
+    participants: Targets | Path | str | None = None,
+    bases: Cohort | Path | str | None = None,
     jobs: int | None = None,
     progress: bool = True,
 ) -> Cohort:
     """Simulate participants and write them as a prepared cohort.
 
     The result depends on everything but ``jobs`` and ``progress``, bit for bit, also when it
-    was cut off and begun again; participant i depends on the seed and i alone.
+    was cut off and begun again. Participant i depends on the seed and i alone.
+
+    With a table of real people as ``participants``, or real maps as ``bases``, the cohort is
+    semi-real; its provenance says what is real and what is drawn.
 
     Args:
         out: Folder of the cohort; must not exist yet.
-        n: Participants.
+        n: Participants; by default 400, or everybody in the table.
         age: ``lifespan`` (18 to 88 years) or ``young`` (19 to 26).
         effects: Multiplies all effects but those of age and sex; 2 is strong.
         grid: Name of the grid, see ``maps.GRIDS``.
         seed: 0 or above.
         missing: Share of answers left out at random; age and sex are always answered.
+        participants: A table with volumes of real people, see ``targets.targets_from_table``.
+        bases: A prepared cohort of real maps, aligned to the template at 2 or 4 mm, to bend
+            instead of the MNI152 average.
         jobs: Processes; by default as many as there are processors.
         progress: Show a progress bar.
 
     Raises:
         ConfigError: for impossible options.
         CohortError: if ``out`` exists, or holds a half-finished cohort with other options.
+        TableError: if the table cannot be used.
     """
     voxels = grid_named(grid)
+    jobs = _checked_jobs(jobs)
+    with one_thread():
+        if participants is None:
+            n = _DEFAULT_N if n is None else n
+            people = simulated_people(n, age=age, effects=effects, seed=seed, missing=missing)
+        elif (age, effects, missing) != ("lifespan", 1.0, 0.0):
+            raise ConfigError(
+                "age, effects and missing describe simulated people, but participants are given",
+                "Leave them at their defaults.",
+            )
+        else:
+            people = real_people(participants, n, seed)
+    spacing = _DRAWN_AT_MM[voxels.spacing_mm[0]]
+    candidates = template_candidates(spacing)
+    if bases is not None:
+        source = bases if isinstance(bases, Cohort) else load_cohort(bases)
+        candidates = cohort_candidates(source, voxels, spacing, seed)
     plan = {
         "simulated": True,
-        "source": "csegsynth_kit structural model and MNI152 template of nilearn",
-        "statement": NOT_REAL,
+        **people.provenance,
+        **candidates.provenance,
         "csf_definition": "intracranial",
-        "structural_truth": TRUTH_VERSION,
-        "n": n,
-        "age": age,
-        "effects": effects,
-        "missing": missing,
         "seed": seed,
         "grid": grid,
-        "versions": versions(),
+        "versions": _versions(),
     }
+    writer = CohortWriter(out, voxels, len(people.table), plan)
     with one_thread():
-        complete = draw_participants(n, age=age, seed=seed)
-        volumes = draw_volumes(complete, effects=effects, seed=seed)
-        workshop = Workshop(voxels, (template_base(_DRAWN_AT_MM[voxels.spacing_mm[0]]),))
-    writer = CohortWriter(out, voxels, n, plan)
-    tasks = [
-        Task(participant, targets(row), (seed, STREAMS["anatomy"], i))
-        for i, (participant, row) in enumerate(volumes.iterrows())
-    ]
-    _write_heads(writer, workshop, tasks, _jobs(jobs, n), progress)
-    table = draw_participants(n, age=age, seed=seed, missing=missing)
-    writer.finish(table, COLUMNS, plan)
-    log.info("%s: %d simulated participants", out, n)
+        made = candidates.make()
+    tasks = _tasks(people, made, seed)
+    jobs = jobs or max(1, min(os.cpu_count() or 1, len(tasks) // _LEAST_PER_JOB))
+    _write_heads(writer, Workshop(voxels, made), tasks, jobs, progress)
+    write_text(writer.partial / "report.md", _report(plan, len(tasks)))
+    writer.finish(people.table, people.columns, plan)
+    log.info("%s: %d participants", out, len(tasks))
     return load_cohort(out)
 
 
-def targets(volumes: pd.Series) -> tuple[float, float, float, float]:
-    """Return WM, GM, sulcal CSF and lateral ventricles (mL) of one row of volumes."""
-    return (
-        float(volumes["wm_ml"]),
-        float(volumes["gm_ml"]),
-        float(volumes["csf_ml"] - volumes["lv_ml"]),
-        float(volumes["lv_ml"]),
-    )
+def _tasks(people: People, bases: Sequence[Base], seed: int) -> list[Task]:
+    """Plan every head; retest rows share their person's shape and base anatomy."""
+    targets = people.targets_ml()
+    chosen = choose_bases(targets[people.individuals], people.individuals, bases, seed)
+    return [
+        Task(participant, tuple(row), (seed, STREAMS["anatomy"], int(person)), base)
+        for participant, row, person, base in zip(
+            people.table.index, targets.tolist(), people.individuals, chosen, strict=True
+        )
+    ]
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Return the versions of what determines a simulated map."""
     found = {}
     for name in ("csegsynth_kit", "torch", "numpy", "scipy", "nilearn"):
@@ -116,10 +138,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _jobs(jobs: int | None, n: int) -> int:
-    if jobs is None:
-        return max(1, min(os.cpu_count() or 1, n // _LEAST_PER_JOB))
-    if jobs < 1:
+def _checked_jobs(jobs: int | None) -> int | None:
+    if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}", "Give 1 or more processes.")
     return jobs
 
@@ -143,3 +163,15 @@ def _write_heads(
             volumes = dict(zip(VOLUME_COLUMNS, head.volumes_ml, strict=True))
             writer.add(head.participant, head.steps, {"volumes_ml": volumes})
             bar.update()
+
+
+def _report(provenance: dict, n: int) -> str:
+    """Describe the cohort for people, in Markdown."""
+    lines = ["# Simulated cohort", "", f"**{provenance['statement']}**", ""]
+    lines += [f"- Participants: {n}"]
+    named = ("source", "real", "drawn", "anatomies", "age", "effects", "missing", "seed", "grid")
+    lines += [f"- {k.capitalize()}: {provenance[k]}" for k in named if k in provenance]
+    excluded = provenance.get("exclusions", [])
+    lines += [f"- Rows of the table left out: {len(excluded)}", ""]
+    lines += [f"  - {e['participant_id']}: {e['message']}" for e in excluded]
+    return "\n".join(lines).rstrip() + "\n"
