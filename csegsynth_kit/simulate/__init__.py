@@ -1,0 +1,1 @@
+"""Simulated participants: answers, volumes with known causes, and maps with those volumes."""

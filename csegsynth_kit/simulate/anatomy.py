@@ -96,7 +96,7 @@ class Anatomy:
                 "Give four positive volumes: WM, GM, sulcal CSF, lateral ventricles.",
             )
         rng = np.random.default_rng(seed)
-        where = self._warp(targets, rng)
+        where = self.warp(targets, rng)
         inside, logits = self._sample(where)
         logits[1:4] += self._texture(rng)[:, inside] * logits[5]
         logits = logits[:5]
@@ -108,7 +108,7 @@ class Anatomy:
         maps = maps.view(len(MEASURED), *self.grid.shape)
         return Head(maps, volumes_ml(maps.double(), self.grid.voxel_ml).numpy(), iterations)
 
-    def _warp(self, targets: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def warp(self, targets: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return (3, x, y, z) positions in the base (mm) of the voxels of the warp grid."""
         scale = (targets.sum() / self.base.icv_ml) ** (1 / 3)
         stretch = _ANISOTROPY * rng.standard_normal(3)

@@ -2,18 +2,22 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.export import export_bids
 from csegsynth_kit.data.files import write_text
 from csegsynth_kit.data.writer import CohortWriter
-from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import grid_named
+from csegsynth_kit.errors import CohortError, ConfigError
+from csegsynth_kit.maps import SegmentationMaps, dequantize, grid_named
 from csegsynth_kit.simulate.bases import Base
 from csegsynth_kit.simulate.candidates import (
     choose_bases,
@@ -21,7 +25,7 @@ from csegsynth_kit.simulate.candidates import (
     template_candidates,
 )
 from csegsynth_kit.simulate.people import People, real_people, simulated_people
-from csegsynth_kit.simulate.pool import Task, Workshop, draw_all, one_thread
+from csegsynth_kit.simulate.pool import Task, Workshop, check_jobs, draw_all, one_thread
 from csegsynth_kit.simulate.questionnaire import STREAMS
 from csegsynth_kit.simulate.targets import Targets
 
@@ -33,6 +37,7 @@ _DRAWN_AT_MM = {2.0: 2.0, 4.0: 2.0, 8.0: 4.0}
 #: Below this many heads per process, starting processes costs more than it saves.
 _LEAST_PER_JOB = 16
 _DEFAULT_N = 400
+_EXPORTED_AT_ONCE = 8
 
 
 def simulate_cohort(
@@ -46,6 +51,7 @@ def simulate_cohort(
     missing: float = 0.0,
     participants: Targets | Path | str | None = None,
     bases: Cohort | Path | str | None = None,
+    bids: Path | str | None = None,
     jobs: int | None = None,
     progress: bool = True,
 ) -> Cohort:
@@ -68,6 +74,7 @@ def simulate_cohort(
         participants: A table with volumes of real people, see ``targets.targets_from_table``.
         bases: A prepared cohort of real maps, aligned to the template at 2 or 4 mm, to bend
             instead of the MNI152 average.
+        bids: Folder for a copy of the maps as a BIDS derivative; must not exist yet.
         jobs: Processes; by default as many as there are processors.
         progress: Show a progress bar.
 
@@ -77,7 +84,11 @@ def simulate_cohort(
         TableError: if the table cannot be used.
     """
     voxels = grid_named(grid)
-    jobs = _checked_jobs(jobs)
+    check_jobs(jobs)
+    if bids is not None and Path(bids).exists():
+        raise CohortError(
+            "already exists", "Choose another folder, or remove this one first.", bids
+        )
     with one_thread():
         if participants is None:
             n = _DEFAULT_N if n is None else n
@@ -110,6 +121,8 @@ def simulate_cohort(
     jobs = jobs or max(1, min(os.cpu_count() or 1, len(tasks) // _LEAST_PER_JOB))
     _write_heads(writer, Workshop(voxels, made), tasks, jobs, progress)
     write_text(writer.partial / "report.md", _report(plan, len(tasks)))
+    if bids is not None:  # Before the cohort becomes visible, so that a restart repeats it.
+        _export(writer, people, Path(bids), plan)
     writer.finish(people.table, people.columns, plan)
     log.info("%s: %d participants", out, len(tasks))
     return load_cohort(out)
@@ -138,12 +151,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _checked_jobs(jobs: int | None) -> int | None:
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs is {jobs}", "Give 1 or more processes.")
-    return jobs
-
-
 def _write_heads(
     writer: CohortWriter, workshop: Workshop, tasks: Sequence[Task], jobs: int, progress: bool
 ) -> None:
@@ -165,13 +172,33 @@ def _write_heads(
             bar.update()
 
 
+def _export(writer: CohortWriter, people: People, out: Path, plan: dict) -> None:
+    """Write the maps as a BIDS derivative, a few at a time, visible when complete."""
+    hidden = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(hidden, ignore_errors=True)
+    maps = np.load(writer.partial / "maps.npy", mmap_mode="r")
+    for start in range(0, len(people.table), _EXPORTED_AT_ONCE):
+        batch = tuple(people.table.index[start : start + _EXPORTED_AT_ONCE])
+        rows = [writer.records[participant]["row"] for participant in batch]
+        export_bids(
+            SegmentationMaps(dequantize(torch.from_numpy(maps[rows])), writer.grid, batch),
+            hidden,
+            synthetic=True,
+            csf_definition=plan["csf_definition"],
+            description={"Name": "Simulated participants", "Statement": plan["statement"]},
+            participants=people.table,
+            columns=people.columns,
+        )
+    hidden.rename(out)
+
+
 def _report(provenance: dict, n: int) -> str:
     """Describe the cohort for people, in Markdown."""
     lines = ["# Simulated cohort", "", f"**{provenance['statement']}**", ""]
     lines += [f"- Participants: {n}"]
     named = ("source", "real", "drawn", "anatomies", "age", "effects", "missing", "seed", "grid")
     lines += [f"- {k.capitalize()}: {provenance[k]}" for k in named if k in provenance]
-    excluded = provenance.get("exclusions", [])
+    excluded = provenance.get("excluded", [])
     lines += [f"- Rows of the table left out: {len(excluded)}", ""]
-    lines += [f"  - {e['participant_id']}: {e['message']}" for e in excluded]
+    lines += [f"  - {e['subject']}: {e['message']}" for e in excluded]
     return "\n".join(lines).rstrip() + "\n"

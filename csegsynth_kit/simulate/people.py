@@ -79,13 +79,13 @@ def real_people(source: Targets | Path | str, n: int | None, seed: int) -> Peopl
     provenance = {
         "statement": SEMI_REAL,
         "source": found.participants.known or "a table with volumes",
+        "known_table": found.participants.known,
         "table": fingerprint([found.participants.frame.to_csv(), found.volumes.to_csv()]),
         "structural_truth": TRUTH_VERSION,
         "real": found.real,
         "drawn": found.drawn,
-        "exclusions": [
-            {"participant_id": f.subject, "code": f.code, "message": f.message}
-            for f in found.findings
+        "excluded": [
+            {"subject": f.subject, "code": f.code, "message": f.message} for f in found.findings
         ],
         "persons": {i: p for i, p in persons.items() if i != p},
     }

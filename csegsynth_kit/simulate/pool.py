@@ -96,6 +96,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Raise ConfigError unless this process may start so many others."""
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs is {jobs}", "Give 1 or more processes.")
+    if jobs != 1 and multiprocessing.parent_process() is not None:
+        raise ConfigError("a process started by another one was asked to start more", _MAIN_REMEDY)
+
+
 def draw_all(workshop: Workshop, tasks: Sequence[Task], jobs: int) -> Iterator[Drawn]:
     """Draw heads in the order of the tasks.
 
@@ -111,8 +119,7 @@ def draw_all(workshop: Workshop, tasks: Sequence[Task], jobs: int) -> Iterator[D
         with one_thread():
             yield from map(workshop.draw, tasks)
         return
-    if multiprocessing.parent_process() is not None:
-        raise ConfigError("a process started by another one was asked to start more", _MAIN_REMEDY)
+    check_jobs(jobs)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(workshop,))
     try:

@@ -225,7 +225,8 @@ def lateral_ventricles_ml(
     e = LV_GM_CORRELATION * gm_noise + np.sqrt(1 - LV_GM_CORRELATION**2) * z
     logarithm = LV_INTERCEPT + LV_DECADE * age + LV_DECADE2 * age**2
     logarithm += LV_PER_ICV * (icv - ICV_REFERENCE_ML) + LV_LOG_SD * e
-    return np.minimum(np.exp(logarithm), LV_MOST_OF_CSF * csf)
+    # Volumes in the wrong unit must not overflow before they are refused.
+    return np.minimum(np.exp(np.minimum(logarithm, 20.0)), LV_MOST_OF_CSF * csf)
 
 
 def _require_effects(effects: float) -> None:

@@ -111,8 +111,6 @@ def targets_from_table(path: Path | str, seed: int = 0) -> Targets:
         )
     volumes = volumes[list(DRAWN_COLUMNS)]
     _mark_impossible(volumes, reasons)
-    if people.known == FCON1000.name:
-        _mark_outliers(volumes, frame, reasons)
     kept = reasons == ""
     if not kept.any():
         raise TableError(
@@ -175,13 +173,16 @@ def _fcon(frame: pd.DataFrame, u: np.ndarray, reasons: pd.Series):
     csf = icv - wm - gm
     lv = np.minimum(lv, LV_MOST_OF_CSF * csf)
     volumes = pd.DataFrame({"wm_ml": wm, "gm_ml": gm, "csf_ml": csf, "lv_ml": lv, "icv_ml": icv})
+    _mark_impossible(volumes, reasons)
+    _mark_outliers(volumes, frame, reasons)
+    estimated, kept = int((plausible & (reasons == "")).sum()), int((reasons == "").sum())
     return (
         volumes,
         "Age, sex, site, white matter, gray matter and lateral ventricles are real (1000 "
         "Functional Connectomes, FreeSurfer).",
         f"CSF is the intracranial volume minus the brain: with FreeSurfer's estimate, which is "
-        f"noisy, for {int(plausible.sum())} people, and drawn from the structural model for the "
-        f"{int((~plausible).sum())} for whom it is impossible.",
+        f"noisy, for {estimated} people, and drawn from the structural model for the "
+        f"{kept - estimated} for whom it is impossible.",
     )
 
 

@@ -29,8 +29,9 @@ _MEAN_ABSOLUTE = np.sqrt(2 / np.pi)
 REFERENCE_AGE_YEARS = 30.0
 #: Points per trait at which marginal means are integrated: off by less than 0.01 mL.
 _QUADRATURE = 2001
-#: Most pairs of people compared exactly in permutation importance.
-_MOST_PAIRS = 4_000_000
+#: Up to so many different answers, all pairs are compared in permutation importance; beyond,
+#: so many pairs of people, and each person with 10 others at least.
+_MOST_VALUES, _PAIRS, _FEWEST_OTHERS = 500, 3_000_000, 10
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,22 @@ def permutation_importance(table: pd.DataFrame, effects: float = 1.0) -> pd.Data
 
 def _folded_increase(part: np.ndarray, sd: float) -> float:
     """Mean of |e + d| minus mean of |e| for e ~ N(0, sd) and d the differences of all pairs."""
-    n = len(part)
-    shifts = np.arange(n)
-    if n * n > _MOST_PAIRS:  # Evenly spread cyclic shifts of the table instead of all of them.
-        shifts = np.unique(np.linspace(0, n - 1, _MOST_PAIRS // n).astype(int))
-    total = 0.0
-    for shift in shifts:
-        d = np.abs(np.roll(part, shift) - part) / sd
-        total += (2 * np.exp(-(d**2) / 2) / np.sqrt(2 * np.pi) + d * (2 * ndtr(d) - 1)).mean()
-    return float(sd * (total / len(shifts) - _MEAN_ABSOLUTE))
+    values, counts = np.unique(part, return_counts=True)
+    if len(values) <= _MOST_VALUES:  # Answers in steps: every pair of different answers, exactly.
+        shares = counts / counts.sum()
+        return float(shares @ _folded(values[:, None] - values, sd) @ shares)
+    # Otherwise each person with others at evenly spread distances in the table, and with
+    # themselves as often as a shuffle would put them in their own place.
+    others = max(_FEWEST_OTHERS, _PAIRS // len(part))
+    shifts = np.unique(np.linspace(1, len(part) - 1, others).astype(int))
+    mean = np.mean([_folded(np.roll(part, shift) - part, sd).mean() for shift in shifts])
+    return float(mean * (1 - 1 / len(part)))
+
+
+def _folded(d: np.ndarray, sd: float) -> np.ndarray:
+    """Return by how much the mean of |e + d| exceeds that of |e|, for e ~ N(0, sd)."""
+    x = np.abs(d) / sd
+    return sd * (_MEAN_ABSOLUTE * (np.exp(-(x**2) / 2) - 1) + x * (2 * ndtr(x) - 1))
 
 
 def gradients(
