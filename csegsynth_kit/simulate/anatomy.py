@@ -27,8 +27,9 @@ from csegsynth_kit.simulate.fields import exponentiate, positions, sample, smoot
 from csegsynth_kit.simulate.solver import solve_volumes
 
 #: Random bending: (RMS of each component mm, full width at half maximum mm), drawn on a coarse
-#: grid of the given spacing.
-_BENDING, _BENDING_SPACING_MM = ((2.0, 48.0), (0.8, 20.0)), 8.0
+#: grid of the given spacing. Sized so that two simulated people overlap as much as two real ones
+#: of the same volumes (Dice of WM, GM, CSF at 4 mm: 0.70, 0.66, 0.51; real 0.70, 0.69, 0.52).
+_BENDING, _BENDING_SPACING_MM = ((1.7, 48.0), (0.8, 20.0)), 8.0
 _ANISOTROPY, _PITCH_DEGREES = 0.02, 2.0
 #: Range of the flow coefficient; beyond it the warp folds.
 _GROWTH = (-1.2, 7.0)

@@ -128,12 +128,24 @@ def simulate_cohort(
     return load_cohort(out)
 
 
+def individual(seed: int, row: int) -> tuple[int, ...]:
+    """Return the seed of ``Anatomy.draw`` for a participant of a simulated cohort.
+
+    With it and other volumes, the same head can be drawn at another age.
+
+    Args:
+        seed: Of the cohort.
+        row: Place of the participant in the cohort, from 0.
+    """
+    return (seed, STREAMS["anatomy"], row)
+
+
 def _tasks(people: People, bases: Sequence[Base], seed: int) -> list[Task]:
     """Plan every head; retest rows share their person's shape and base anatomy."""
     targets = people.targets_ml()
     chosen = choose_bases(targets[people.individuals], people.individuals, bases, seed)
     return [
-        Task(participant, tuple(row), (seed, STREAMS["anatomy"], int(person)), base)
+        Task(participant, tuple(row), individual(seed, int(person)), base)
         for participant, row, person, base in zip(
             people.table.index, targets.tolist(), people.individuals, chosen, strict=True
         )

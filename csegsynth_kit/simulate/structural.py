@@ -161,6 +161,9 @@ def expected_components(table: pd.DataFrame, effects: float = 1.0) -> np.ndarray
 def draw_volumes(table: pd.DataFrame, *, effects: float = 1.0, seed: int = 0) -> pd.DataFrame:
     """Draw the volumes of people with these answers.
 
+    The same seed with edited answers gives the same people under other circumstances: their
+    noise stays, so that the difference is the effect of the edit.
+
     Draws whose share of CSF is not within CSF_SHARES are repeated; at ``effects`` = 1 this
     concerns 1 in 4000 and changes the noise by less than 0.1 %.
 

@@ -11,8 +11,9 @@ from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import CohortError, ConfigError
-from csegsynth_kit.maps import GRIDS, volumes_ml
-from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.maps import GRIDS, average_pool, volumes_ml
+from csegsynth_kit.simulate.anatomy import Anatomy
+from csegsynth_kit.simulate.cohort import individual, simulate_cohort
 from csegsynth_kit.simulate.questionnaire import COLUMNS, draw_participants
 from csegsynth_kit.simulate.structural import draw_volumes
 from csegsynth_kit.simulate.truth import conditional_means
@@ -111,6 +112,22 @@ def test_a_cut_off_simulation_goes_on_where_it_stopped(simulated, tmp_path, monk
     assert len(drawn_later) == 6
     assert not set(drawn_later) & set(added)
     assert files(tmp_path / "again") == files(simulated.path)
+
+
+def test_a_participant_can_be_drawn_again_at_another_age(simulated):
+    grid = GRIDS["tiny"].refined(2)
+    anatomy, row = Anatomy(grid), 2
+    complete = draw_participants(10, seed=4)
+    drawn = {}
+    for age in (complete.age.iloc[row], 80.0):
+        v = draw_volumes(complete.assign(age=age), seed=4).iloc[row]
+        head = anatomy.draw((v.wm_ml, v.gm_ml, v.csf_ml - v.lv_ml, v.lv_ml), individual(4, row))
+        drawn[age] = average_pool(head.maps[None], 2)[0]
+    own = simulated.maps([simulated.ids[row]]).probabilities[0, :3]
+    now, later = drawn.values()
+    assert (now - own).abs().max() < 0.01
+    other = simulated.maps([simulated.ids[row + 1]]).probabilities[0, :3]
+    assert (now - later).abs().mean() < 0.5 * (now - other).abs().mean()
 
 
 def test_small_maps_are_pooled_from_two_millimeters(tmp_path):

@@ -86,6 +86,15 @@ def test_a_draw_depends_on_seed_and_place_alone():
     assert not volumes.equals(draw_volumes(table, seed=4))
 
 
+def test_edited_answers_leave_the_noise_alone():
+    table = draw_participants(60, seed=3)
+    older = table.assign(age=table.age + 10)
+    change = draw_volumes(older, seed=3) - draw_volumes(table, seed=3)
+    expected = conditional_means(older) - conditional_means(table)
+    np.testing.assert_allclose(change[TISSUE_COLUMNS], expected, atol=1e-9)
+    np.testing.assert_allclose(change.icv_ml, 0, atol=1e-9)
+
+
 def test_median_ventricles_follow_their_law():
     person = draw_participants(1).iloc[[0]].assign(age=70.0)
     volumes = draw_volumes(pd.concat([person] * 20_000, ignore_index=True), effects=0.0)
