@@ -81,6 +81,12 @@ def cohort_candidates(cohort: Cohort, grid: Grid, spacing_mm: float, seed: int) 
             f"base maps of {own:g} mm are coarser than grid '{grid.name}'",
             "Prepare them on grid 'full', or choose a coarser grid.",
         )
+    if cohort.csf_definition == "ventricular":
+        raise ConfigError(
+            "base maps whose CSF is that of the ventricles have nothing outside the brain that "
+            "could give way",
+            "Use maps with CSF around the brain.",
+        )
     rng = np.random.default_rng([seed, STREAMS["bases"]])
     ids = tuple(cohort.ids[i] for i in sorted(rng.permutation(len(cohort))[:_MOST_BASES]))
     kind = "simulated" if cohort.simulated else "real"
@@ -89,7 +95,11 @@ def cohort_candidates(cohort: Cohort, grid: Grid, spacing_mm: float, seed: int) 
             f"{len(ids)} {kind} segmentations, bent; each person has the one whose shares of "
             f"tissues fit best among {_COMPARED} drawn at random"
         ),
-        "bases": {"cohort": cohort.fingerprint, "participants": list(ids)},
+        "bases": {
+            "cohort": cohort.fingerprint,
+            "csf_definition": cohort.csf_definition,
+            "participants": list(ids),
+        },
     }
     return Candidates(max(spacing_mm, own), ids, cohort, provenance)
 

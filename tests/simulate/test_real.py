@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.prepare import prepare
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import ConfigError, MapError
@@ -15,7 +16,9 @@ from csegsynth_kit.simulate.real import real_base
 from tests.simulate.conftest import QUICK_GRID, synthetic_head
 
 
-def heads(folder, grid: Grid, sizes_mm: tuple[float, ...]) -> Cohort:
+def heads(
+    folder, grid: Grid, sizes_mm: tuple[float, ...], csf_definition: str = "intracranial"
+) -> Cohort:
     """A prepared cohort of ellipsoid heads with ventricles of these sizes."""
     writer = CohortWriter(folder, grid, len(sizes_mm), {})
     ids = [f"sub-{i}" for i in range(len(sizes_mm))]
@@ -25,7 +28,7 @@ def heads(folder, grid: Grid, sizes_mm: tuple[float, ...]) -> Cohort:
             name, quantize(maps).numpy(), {"volumes_ml": volumes_ml(maps, grid.voxel_ml).tolist()}
         )
     table = pd.DataFrame({"age": 50.0}, index=pd.Index(ids, name="participant_id"))
-    writer.finish(table, (Column("age", "continuous"),), {"csf_definition": "intracranial"})
+    writer.finish(table, (Column("age", "continuous"),), {"csf_definition": csf_definition})
     return load_cohort(folder)
 
 
@@ -79,6 +82,23 @@ def test_a_semi_real_cohort_says_what_it_is(tmp_path):
     assert made.provenance["bases"]["participants"] == list(cohort.ids)
     with pytest.raises(ConfigError, match="coarser than grid 'full'"):
         simulate_cohort(tmp_path / "fine", n=3, grid="full", bases=cohort, progress=False)
+    ventricular = heads(tmp_path / "aseg", QUICK_GRID, (12.0,), "ventricular")
+    with pytest.raises(ConfigError, match="CSF around the brain"):
+        simulate_cohort(tmp_path / "none", n=3, grid="tiny", bases=ventricular, progress=False)
     coarse = heads(tmp_path / "coarse", GRIDS["tiny"], (20.0,))
     with pytest.raises(ConfigError, match="cannot be bent"):
         simulate_cohort(tmp_path / "none", n=3, grid="tiny", bases=coarse, progress=False)
+
+
+@pytest.mark.real
+def test_a_real_head_serves_as_base(real_data, tmp_path):
+    (tmp_path / "source").mkdir()
+    name = "sub-18_synthseg.nii.gz"
+    (tmp_path / "source" / name).symlink_to(real_data / "synthseg" / name)
+    cohort = prepare(tmp_path / "source", tmp_path / "real", grid="small", progress=False)
+    base = cohort_candidates(cohort, GRIDS["small"], 2.0, 0).make()[0]
+    assert base.volumes_ml[3] == pytest.approx(84, abs=12)  # 90 mL by its labels, horns included.
+    own = volumes_ml(cohort.maps().probabilities[0, :3], cohort.grid.voxel_ml).numpy()
+    np.testing.assert_allclose(base.volumes_ml[:2], own[:2], rtol=0.05)
+    head = Anatomy(GRIDS["small"], base).draw((470.0, 560.0, 380.0, 50.0), 1)
+    np.testing.assert_allclose(head.volumes_ml, (470.0, 560.0, 430.0), atol=1e-3)
