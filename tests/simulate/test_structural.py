@@ -103,6 +103,18 @@ def test_median_ventricles_follow_their_law():
     assert volumes.lv_ml.median() == pytest.approx(law, rel=0.02)
 
 
+def test_people_with_less_gray_matter_have_larger_ventricles():
+    table = draw_participants(50_000, seed=2)
+    volumes = draw_volumes(table, seed=2)
+    means = conditional_means(table, icv_ml=volumes.icv_ml.to_numpy())
+    age, icv = decades(table), volumes.icv_ml - 1500
+    law = np.log(14.9) + 0.0995 * age + 0.0127 * age**2 + 0.00083 * icv
+    free = volumes.lv_ml < 0.29 * volumes.csf_ml  # not cut at its largest share of the CSF
+    ventricles, gray = np.log(volumes.lv_ml) - law, volumes.gm_ml - means[:, 1]
+    assert ventricles[free].std() == pytest.approx(0.35, abs=0.01)
+    assert ventricles[free].corr(gray[free]) == pytest.approx(-0.2, abs=0.02)
+
+
 def test_effects_that_leave_no_possible_head_are_refused():
     table = draw_participants(300, seed=0)
     with pytest.raises(ConfigError, match="no possible share of CSF"):
