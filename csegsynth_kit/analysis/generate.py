@@ -155,7 +155,7 @@ def checked_people(
     """Check answers against the model's questions.
 
     Returns:
-        The table of answers, and a warning for each answer outside the training participants'.
+        The table of answers, and a warning for each feature with answers nobody in training gave.
 
     Raises:
         TableError: for unknown features, impossible answers, or a model that does not fit.
@@ -175,11 +175,11 @@ def checked_people(
     table = model.features.table_of(people)
     if table.empty:
         raise TableError("there is nobody to generate", "Give at least one person.")
-    outside = model.features.outside_support(table)
     warnings = tuple(
-        f"{row.feature} = {row.answer} lies outside the training participants' answers "
-        f"({row.seen_in_training}); the result is an extrapolation."
-        for row in outside.drop_duplicates(["feature", "answer"]).itertuples()
+        f"{feature}: {len(rows)} of {len(table)} answers ({_range(rows['answer'])}) lie outside "
+        f"what training participants answered ({rows['seen_in_training'].iloc[0]}); their maps "
+        "are extrapolations."
+        for feature, rows in model.features.outside_support(table).groupby("feature", sort=False)
     )
     for warning in warnings:
         logger.warning(warning)
@@ -206,6 +206,11 @@ def _stream(model: Family, table: pd.DataFrame | None, latents: Tensor) -> Itera
     for part in torch.arange(len(latents)).split(_CHUNK):
         features = None if inputs is None else inputs[part].to(device)
         yield model.generate(latents[part].to(device), features)
+
+
+def _range(answers: pd.Series) -> str:
+    unique = sorted(set(answers))
+    return str(unique[0]) if len(unique) == 1 else f"{unique[0]} to {unique[-1]}"
 
 
 def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.DataFrame]:

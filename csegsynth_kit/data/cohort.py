@@ -17,6 +17,7 @@ import torch
 
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.files import fingerprint, write_json
+from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.participants import MISSING
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import CohortError, ConfigError
@@ -99,6 +100,19 @@ class Cohort:
         return SegmentationMaps(
             dequantize(torch.from_numpy(chosen.steps())), self.grid, tuple(chosen.ids)
         )
+
+    def findings(self) -> list[Finding]:
+        """What was noticed when the cohort was prepared."""
+        path = self.path / "findings.json"
+        return [Finding(**f) for f in _json(path)["findings"]] if path.exists() else []
+
+    def preparation(self) -> pd.DataFrame:
+        """One row per participant: what was read, removed, turned and changed."""
+        path = self.path / "preparation.tsv"
+        if not path.exists():
+            return pd.DataFrame(index=self.table.index)
+        steps = _tsv(path).reindex(self.table.index)
+        return steps.apply(lambda column: pd.to_numeric(column, errors="coerce").fillna(column))
 
     def subset(self, ids: Sequence[str]) -> "Cohort":
         """Return these participants only, in this order."""

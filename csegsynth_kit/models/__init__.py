@@ -4,7 +4,7 @@ import torch
 
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.models.alpha_gan import AlphaGAN, AlphaGANConfig
-from csegsynth_kit.models.base import Batch, Config, Family, Rng
+from csegsynth_kit.models.base import Batch, Config, Family, Rng, TrainingSet
 
 #: Family name to its module and config.
 FAMILIES: dict[str, tuple[type[Family], type]] = {
@@ -27,4 +27,4 @@ def build(config: Config, features: Features | None = None, *, seed: int = 0) ->
     return model.to(memory_format=torch.channels_last_3d)
 
 
-__all__ = ["FAMILIES", "Batch", "Config", "Family", "Rng", "build"]
+__all__ = ["FAMILIES", "Batch", "Config", "Family", "Rng", "TrainingSet", "build"]

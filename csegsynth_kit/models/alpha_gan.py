@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, losses, published
-from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng
+from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
 
 #: mL to the cubic millimeters of the published volume loss.
 _MM3_PER_ML = 1000.0
@@ -36,7 +36,8 @@ class Objective:
         warmup_steps: Steps over which adversarial and code terms phase in.
         warmup: ``adversarial`` phases in those terms only, ``whole`` scales every term, as the
             published scripts do.
-        critic_steps: Critic steps after each generator step that has any.
+        critic_steps: Image critic steps after each generator step that has any.
+        code_critic_steps: Code critic steps after each generator step that has any.
         critic_every: Generator steps per round of critic steps.
         cadence: ``every`` runs critics in one of ``critic_every`` batches; ``reference`` in all
             but one of them, as the published scripts do.
@@ -53,6 +54,7 @@ class Objective:
     warmup_steps: int = 200
     warmup: Literal["adversarial", "whole"] = "adversarial"
     critic_steps: int = 1
+    code_critic_steps: int = 1
     critic_every: int = 1
     cadence: Literal["every", "reference"] = "every"
     train_image_critic: bool = True
@@ -66,9 +68,12 @@ class AlphaGANConfig:
         grid: Voxels of the maps.
         architecture: ``published`` or ``compact`` networks.
         base: Channel base of the published networks (32 in the paper).
-        latent: Entries of the code of the compact networks.
-        widths: Channels per level of the compact networks, coarse to fine.
-        blocks: Residual blocks per level of the compact networks.
+        latent: Entries of the code, and spatial templates, of the compact networks.
+        doublings: Doublings from the template grid to ``grid``, which must be divisible by
+            2 ** (doublings + 1).
+        width: Channels of the compact generator's refining convolutions.
+        reader_widths: Channels per level of the compact encoder and critic, fine to coarse, from
+            patches of 4 voxels on; the grid must be divisible by 2 ** (len(reader_widths) + 1).
         hidden: Width of the compact code critic and transform.
         answer_flags: Tell T which questions are unanswered.
         reconstruction_loss: ``cross_entropy``, or the published ``bce`` per channel.
@@ -90,10 +95,11 @@ class AlphaGANConfig:
     grid: Grid
     architecture: Literal["published", "compact"] = "compact"
     base: int = 32
-    latent: int = 128
-    widths: tuple[int, ...] = (96, 32)
-    blocks: int = 1
-    hidden: int = 256
+    latent: int = 64
+    doublings: int = 0
+    width: int = 16
+    reader_widths: tuple[int, ...] = (64,)
+    hidden: int = 128
     answer_flags: bool = True
     reconstruction_loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     penalty_norm: Literal["per_sample", "reference"] = "per_sample"
@@ -120,9 +126,9 @@ class AlphaGAN(Family):
             self.code_critic = published.PublishedCodeCritic(c.base)
         else:
             self.latent_shape = (c.latent,)
-            self.generator = compact.CompactGenerator(c.grid, c.latent, c.widths, c.blocks)
-            self.encoder = compact.CompactEncoder(c.grid, c.latent, c.widths, c.blocks)
-            self.critic = compact.CompactCritic(c.grid, c.widths, c.blocks)
+            self.generator = compact.CompactGenerator(c.grid, c.doublings, c.latent, c.width)
+            self.encoder = compact.CompactEncoder(c.grid, c.doublings, c.latent, c.reader_widths)
+            self.critic = compact.CompactCritic(c.grid, c.reader_widths)
             self.code_critic = compact.CompactCodeCritic(c.latent, c.hidden)
         if features is not None:
             self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
@@ -166,11 +172,18 @@ class AlphaGAN(Family):
         """Encode and generate (N, T, X, Y, Z) maps again."""
         return self.generator(self.encoder(maps)).float().softmax(1)
 
-    def fit_statistics(self, mean_map: Tensor, volumes: Tensor) -> None:
-        """Take volume units, and the mean map unless it came with the pre-trained weights."""
-        super().fit_statistics(mean_map, volumes)
-        if self.config.architecture == "compact" and not self.warm_started:
-            self.generator.set_mean_map(mean_map)
+    def fit_statistics(self, training: TrainingSet) -> None:
+        """Take volume units, and start where principal components and regression lead to."""
+        super().fit_statistics(training)
+        if self.config.architecture != "compact":
+            return
+        if not self.warm_started:
+            compact.start_from_components(self.generator, self.encoder, training.maps())
+        if self.conditional:
+            with torch.no_grad():
+                codes = torch.cat([self.encoder(maps) for maps in training.maps()])
+            inputs = training.features[:, : self.n_inputs]
+            compact.start_from_regression(self.transform, inputs, codes)
 
     def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
         """Yield the generator's loss, then those of the critics when it is their turn."""
@@ -202,10 +215,12 @@ class AlphaGAN(Family):
 
         if not self._critics_step(step):
             return
-        for _ in range(goal.critic_steps):
-            if goal.train_image_critic:
-                yield "critic", self._critic_terms(batch, rng)
-            if self._has_code_critic:
+        if goal.train_image_critic:
+            fakes = [torch.cat(draws).detach()[: len(rendered)], rendered.detach()]
+            for _ in range(goal.critic_steps):
+                yield "critic", self._wasserstein(self.critic, batch.maps, fakes, rng)
+        if self._has_code_critic:
+            for _ in range(goal.code_critic_steps):
                 yield "code_critic", self._code_critic_terms(batch, rng)
 
     def _opinion(self, maps: Tensor) -> Tensor:
@@ -278,14 +293,6 @@ class AlphaGAN(Family):
         if self.objective.cadence == "reference" and self.objective.critic_every > 1:
             return not turn
         return turn
-
-    def _critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fakes = [
-                self.generate(rng.normal(*self.latent_shape), batch.features),
-                self.reconstruct(batch.maps),
-            ]
-        return self._wasserstein(self.critic, batch.maps, fakes, rng)
 
     def _code_critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
         real = rng.normal(*self.latent_shape)

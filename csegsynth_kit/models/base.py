@@ -1,6 +1,6 @@
 """What every model family offers, and what the trainer hands it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,21 @@ class Batch:
     """
 
     maps: Tensor
+    volumes: Tensor
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All training participants, for what is computed once before training.
+
+    Args:
+        maps: Gives (n, T, X, Y, Z) maps in order, a few at a time, each time it is called.
+        volumes: (N, 3) true volumes (mL).
+        features: (N, n_inputs) of ``Features.inputs``, or None.
+    """
+
+    maps: Callable[[], Iterable[Tensor]]
     volumes: Tensor
     features: Tensor | None = None
 
@@ -127,15 +142,10 @@ class Family(nn.Module):
         """Map latents to (N, T, X, Y, Z) shares; the same latent is the same individual."""
         return self.logits_from(latents, features).float().softmax(1)
 
-    def fit_statistics(self, mean_map: Tensor, volumes: Tensor) -> None:
-        """Take scale factors from the training participants.
-
-        Args:
-            mean_map: (T, X, Y, Z) mean of the training maps.
-            volumes: (N, 3) training volumes (mL).
-        """
-        self.volume_mean_ml.copy_(volumes.mean(0))
-        self.volume_sd_ml.copy_(volumes.std(0))
+    def fit_statistics(self, training: TrainingSet) -> None:
+        """Take scale factors, and a good start, from the training participants."""
+        self.volume_mean_ml.copy_(training.volumes.mean(0))
+        self.volume_sd_ml.copy_(training.volumes.std(0))
 
     def standardized_volumes(self, maps: Tensor) -> Tensor:
         """Volumes of (..., T, X, Y, Z) maps in training means and standard deviations."""

@@ -81,19 +81,20 @@ class ResidualBlock(nn.Module):
         return x + self.conv(F.gelu(self.norm(x)))
 
 
-def shuffle_up(x: Tensor) -> Tensor:
-    """Rearrange (N, 8 C, X, Y, Z) into (N, C, 2 X, 2 Y, 2 Z)."""
+def shuffle_up(x: Tensor, factor: int = 2) -> Tensor:
+    """Rearrange (N, f^3 C, X, Y, Z) into (N, C, f X, f Y, f Z)."""
     n, c, *size = x.shape
-    x = x.reshape(n, c // 8, 2, 2, 2, *size).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(n, c // 8, *(2 * s for s in size))
+    x = x.reshape(n, c // factor**3, factor, factor, factor, *size)
+    x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(n, c // factor**3, *(factor * s for s in size))
 
 
-def shuffle_down(x: Tensor) -> Tensor:
-    """Rearrange (N, C, 2 X, 2 Y, 2 Z) into (N, 8 C, X, Y, Z); inverts :func:`shuffle_up`."""
+def shuffle_down(x: Tensor, factor: int = 2) -> Tensor:
+    """Rearrange (N, C, f X, f Y, f Z) into (N, f^3 C, X, Y, Z); inverts :func:`shuffle_up`."""
     n, c, *size = x.shape
-    halves = [part for s in size for part in (s // 2, 2)]
-    x = x.reshape(n, c, *halves).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(n, 8 * c, *(s // 2 for s in size))
+    parts = [part for s in size for part in (s // factor, factor)]
+    x = x.reshape(n, c, *parts).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(n, factor**3 * c, *(s // factor for s in size))
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:

@@ -1,114 +1,145 @@
 """Our networks: the published roles with far fewer operations.
 
-The last doubling is a pixel shuffle, convolutions are dense at low resolution, and the
-generator adds its output to the logarithm of the mean training map, so that it only has to
-learn how a person differs from the mean. ``widths`` gives the channels from the coarsest to
-the finest level; a grid must be divisible by 2 ** len(widths).
+On a CPU, 3D convolutions at full resolution cost nearly everything, so there are hardly any:
+the code sets the amounts of spatial templates on an 8 mm grid (the published seed, too, has
+one template per code entry), and light convolutions refine their sum up to the grid of the
+maps. Templates and encoder start from the principal components of the training maps, so
+that adversarial training starts from a plausible brain instead of from noise.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from csegsynth_kit.constants import TISSUES
-from csegsynth_kit.maps import Grid
-from csegsynth_kit.models.blocks import (
-    ChannelNorm,
-    ResidualBlock,
-    mlp,
-    shuffle_down,
-    shuffle_up,
-)
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import Grid, average_pool
+from csegsynth_kit.models.blocks import mlp, shuffle_down, shuffle_up
 
-#: Shares below this are treated as this in the logarithm of the mean map.
-_SMALLEST_SHARE = 1e-3
+#: Shares below this are treated as this in logarithms: what lies below is noise.
+_SMALLEST_SHARE = 0.01
+#: Variance left to code entries that do not vary, where 1 is usual.
+_SMALLEST_VARIANCE = 1e-4
+#: Penalties among which leave-one-out cross-validation on the training participants chooses.
+_PENALTIES = np.logspace(-1, 4, 16)
+#: Edge of the patches in which the trunk reads maps (voxels).
+_PATCH = 4
+_T = len(TISSUES)
+
+
+def log_shares(maps: Tensor) -> Tensor:
+    """Centered logarithms (N, T, X, Y, Z) of shares; softmax inverts them but for tiny shares."""
+    logs = maps.clamp(min=_SMALLEST_SHARE).log()
+    return logs - logs.mean(1, keepdim=True)
 
 
 class CompactGenerator(nn.Module):
-    """Latent code to tissue logits, as a deviation from the mean training map."""
+    """Latent code to tissue logits: templates at 8 mm, refined up to the grid.
 
-    def __init__(self, grid: Grid, latent: int, widths: Sequence[int], blocks: int):
+    Args:
+        grid: Voxels of the maps.
+        doublings: How often the template grid is doubled to reach ``grid``.
+        latent: Length of the code, and number of templates.
+        width: Channels of the refining convolutions.
+    """
+
+    def __init__(self, grid: Grid, doublings: int, latent: int, width: int):
         super().__init__()
-        grid.require_divisible_by(2 ** len(widths))
-        self.seed_shape = (widths[0], *(n // 2 ** len(widths) for n in grid.shape))
-        self.seed = nn.Linear(latent, math.prod(self.seed_shape))
-        self.levels = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(blocks))) for width in widths
-        )
-        self.narrow = nn.ModuleList(
-            nn.Conv3d(wide, narrow, 1) for wide, narrow in itertools.pairwise(widths)
-        )
-        self.norm = ChannelNorm(widths[-1])
-        self.head = nn.Conv3d(widths[-1], 8 * len(TISSUES), 3, padding=1)
-        self.register_buffer("mean_logits", torch.zeros(1, len(TISSUES), *grid.shape))
-        with torch.no_grad():
-            self.head.weight.mul_(0.3)
-
-    def set_mean_map(self, mean: Tensor) -> None:
-        """Take the mean (T, X, Y, Z) of the training maps as the point of departure."""
-        self.mean_logits.copy_(mean.clamp(min=_SMALLEST_SHARE).log()[None])
+        self.coarse_shape = coarse_grid(grid, doublings).shape
+        self.templates = nn.Linear(latent, _T * math.prod(self.coarse_shape), bias=False)
+        nn.init.normal_(self.templates.weight, std=0.1)
+        self.polish = _Refinement(8 * _T, width)
+        self.doublings = nn.ModuleList(_Refinement(_T, width) for _ in range(doublings))
+        self.register_buffer("coarse_mean", torch.zeros(1, _T, *self.coarse_shape))
+        self.register_buffer("fine_mean", torch.zeros(1, _T, *grid.shape))
 
     def forward(self, code: Tensor) -> Tensor:
         """Map (N, L) codes to (N, T, X, Y, Z) logits."""
-        x = self.seed(code).unflatten(1, self.seed_shape)
+        change = self.templates(code).unflatten(1, (_T, *self.coarse_shape))
+        patches = shuffle_down((change + self.coarse_mean).softmax(1), 2)
+        change = change + shuffle_up(self.polish(patches), 2)
+        for refine in self.doublings:
+            shares = (change + _resized(self.coarse_mean, change)).softmax(1)
+            finer = F.interpolate(change, scale_factor=2, mode="trilinear")
+            change = finer + shuffle_up(refine(shares), 2)
+        return change + self.fine_mean
+
+
+class _Refinement(nn.Module):
+    """A 3x3x3 and a 1x1x1 convolution to 8 T channels, starting at 0."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.gather = nn.Conv3d(channels, width, 3, padding=1)
+        self.spread = nn.Conv3d(width, 8 * _T, 1)
+        nn.init.zeros_(self.spread.weight)
+        nn.init.zeros_(self.spread.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last_3d)
-        for i, level in enumerate(self.levels):
-            if i:
-                x = F.interpolate(self.narrow[i - 1](x), scale_factor=2, mode="trilinear")
-            x = level(x)
-        return shuffle_up(self.head(F.gelu(self.norm(x)))) + self.mean_logits
+        return self.spread(F.gelu(self.gather(x)))
 
 
 class CompactTrunk(nn.Module):
-    """Maps to a vector that keeps where things are."""
+    """Maps to a vector that keeps where things are: patches of 4 voxels, then strided steps."""
 
-    def __init__(self, grid: Grid, widths: Sequence[int], blocks: int):
+    def __init__(self, grid: Grid, widths: Sequence[int]):
         super().__init__()
-        grid.require_divisible_by(2 ** len(widths))
-        fine_to_coarse = tuple(reversed(widths))
-        self.stem = nn.Conv3d(8 * len(TISSUES), fine_to_coarse[0], 3, padding=1)
-        self.levels = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-            for width in fine_to_coarse
-        )
+        grid.require_divisible_by(_PATCH * 2 ** (len(widths) - 1))
+        self.stem = nn.Conv3d(_PATCH**3 * _T, widths[0], 1)
         self.down = nn.ModuleList(
             nn.Conv3d(fine, coarse, 3, stride=2, padding=1)
-            for fine, coarse in itertools.pairwise(fine_to_coarse)
+            for fine, coarse in itertools.pairwise(widths)
         )
-        self.length = widths[0] * math.prod(n // 2 ** len(widths) for n in grid.shape)
+        last = [n // _PATCH // 2 ** (len(widths) - 1) for n in grid.shape]
+        self.length = widths[-1] * math.prod(last)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, length)."""
-        x = shuffle_down(maps).contiguous(memory_format=torch.channels_last_3d)
-        x = self.stem(x)
-        for i, level in enumerate(self.levels):
-            x = level(self.down[i - 1](F.gelu(x)) if i else x)
-        return F.gelu(x).flatten(1)
+        x = shuffle_down(maps, _PATCH).contiguous(memory_format=torch.channels_last_3d)
+        x = F.gelu(self.stem(x))
+        for down in self.down:
+            x = F.gelu(down(x))
+        return x.flatten(1)
 
 
 class CompactEncoder(nn.Module):
-    """Maps to a deterministic code."""
+    """Maps to a deterministic code: fixed component scores plus a learned correction from 0.
 
-    def __init__(self, grid: Grid, latent: int, widths: Sequence[int], blocks: int):
+    The scores are linear in the log shares at 8 mm. Their tens of thousands of weights stay as
+    they are: a learning rate that suits the other layers would drown them.
+    """
+
+    def __init__(self, grid: Grid, doublings: int, latent: int, widths: Sequence[int]):
         super().__init__()
-        self.trunk = CompactTrunk(grid, widths, blocks)
-        self.head = nn.Linear(self.trunk.length, latent)
+        self.factor = 2**doublings
+        shape = coarse_grid(grid, doublings).shape
+        self.register_buffer("axes", torch.zeros(latent, _T * math.prod(shape)))
+        self.register_buffer("offset", torch.zeros(latent))
+        self.trunk = CompactTrunk(grid, widths)
+        self.correction = mlp(self.trunk.length + latent, 2 * latent, latent)
+        nn.init.zeros_(self.correction[-1].weight)
+        nn.init.zeros_(self.correction[-1].bias)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, L)."""
-        return self.head(self.trunk(maps))
+        coarse = log_shares(average_pool(maps, self.factor)).flatten(1)
+        scores = F.linear(coarse, self.axes, self.offset)
+        return scores + self.correction(torch.cat([self.trunk(maps), scores], dim=1))
 
 
 class CompactCritic(nn.Module):
     """Maps to one score each."""
 
-    def __init__(self, grid: Grid, widths: Sequence[int], blocks: int):
+    def __init__(self, grid: Grid, widths: Sequence[int]):
         super().__init__()
-        self.trunk = CompactTrunk(grid, widths, blocks)
+        self.trunk = CompactTrunk(grid, widths)
         self.head = mlp(self.trunk.length, 128, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -129,16 +160,18 @@ class CompactCodeCritic(nn.Module):
 
 
 class CompactTransform(nn.Module):
-    """T(z, c) = exp(s(c)) z + m(c): features shift the code and set its spread.
+    """T(z, c) = exp(s(c)) M z + m(c): features shift the code and set its spread.
 
-    ``m`` is linear plus a small network, both starting at 0, as is ``s``: at first T changes
-    nothing, and the pre-trained generator is used as it is.
+    ``m`` is linear plus a small network, both starting at 0, as is ``s``; M starts as the
+    identity: at first T changes nothing, and the pre-trained generator is used as it is.
     """
 
     def __init__(self, n_features: int, latent: int, hidden: int):
         super().__init__()
+        self.mix = nn.Linear(latent, latent, bias=False)
         self.linear = nn.Linear(n_features, latent)
         self.nonlinear = mlp(n_features, hidden, 2 * latent)
+        nn.init.eye_(self.mix.weight)
         for layer in (self.linear, self.nonlinear[-1]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -146,4 +179,79 @@ class CompactTransform(nn.Module):
     def forward(self, code: Tensor, features: Tensor) -> Tensor:
         """Map (N, L) codes and (N, F) features to (N, L)."""
         shift, spread = self.nonlinear(features).chunk(2, dim=1)
-        return code * torch.tanh(spread).exp() + shift + self.linear(features)
+        return self.mix(code) * torch.tanh(spread).exp() + shift + self.linear(features)
+
+
+def coarse_grid(grid: Grid, doublings: int) -> Grid:
+    """Return the template grid, or raise ConfigError if ``grid`` does not divide."""
+    grid.require_divisible_by(2 ** (doublings + 1))
+    return grid.pooled(2**doublings)
+
+
+@torch.no_grad()
+def start_from_components(
+    generator: CompactGenerator, encoder: CompactEncoder, chunks: Iterable[Tensor]
+) -> None:
+    """Start templates and encoder at the principal components of the training maps.
+
+    Afterwards codes of the training maps have mean 0 and, entry by entry, variance 1, and the
+    generator renders a code as the principal component reconstruction.
+
+    Args:
+        generator: Freshly built.
+        encoder: Freshly built.
+        chunks: (n, T, X, Y, Z) training maps, a few at a time.
+    """
+    coarse, total, count = [], 0.0, 0
+    for maps in chunks:
+        coarse.append(average_pool(maps, encoder.factor))
+        total, count = total + log_shares(maps).double().sum(0), count + len(maps)
+    coarse = torch.cat(coarse)
+    logs = log_shares(coarse).flatten(1).double()
+    mean = logs.mean(0)
+    # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
+    values, vectors = torch.linalg.eigh((logs - mean) @ (logs - mean).T)
+    kept = min(generator.templates.in_features, count - 1)
+    values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
+    if not values[-1] > 0:
+        raise ConfigError(
+            f"the {count} training maps span fewer than {kept} dimensions",
+            "Are maps repeated? Use more participants, or a smaller latent.",
+        )
+    axes = (logs - mean).T @ vectors / values.sqrt()
+    axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # eigenvectors come with an arbitrary sign
+    sd = (values / (count - 1)).sqrt()
+    generator.templates.weight.zero_()[:, :kept] = (axes * sd).float()
+    encoder.axes.zero_()[:kept] = (axes / sd).T.float()
+    encoder.offset.zero_()[:kept] = -(mean @ axes / sd).float()
+    generator.coarse_mean.copy_(mean.reshape(1, _T, *generator.coarse_shape))
+    generator.fine_mean.copy_(total[None] / count)
+
+
+@torch.no_grad()
+def start_from_regression(transform: CompactTransform, features: Tensor, codes: Tensor) -> None:
+    """Start T at the ridge regression of the training participants' codes on their features.
+
+    Afterwards T(z, c) has the regression's mean, and the covariance of its residuals.
+
+    Args:
+        transform: Freshly built.
+        features: (N, F).
+        codes: (N, L) codes of the same participants' maps.
+    """
+    ridge = RidgeCV(_PENALTIES, alpha_per_target=True).fit(features.cpu(), codes.cpu())
+    transform.linear.weight.copy_(torch.from_numpy(ridge.coef_))
+    transform.linear.bias.copy_(torch.from_numpy(ridge.intercept_))
+    residuals = (codes - transform.linear(features)).double()
+    covariance = residuals.T @ residuals / (len(residuals) - 1)
+    # With few participants for many entries, correlations are noise: shrink them.
+    share = min(1.0, len(covariance) / len(residuals))
+    diagonal = torch.diag(covariance.diagonal().clamp(min=_SMALLEST_VARIANCE))
+    covariance = (1 - share) * covariance + share * diagonal
+    transform.mix.weight.copy_(torch.linalg.cholesky(covariance))
+
+
+def _resized(mean: Tensor, like: Tensor) -> Tensor:
+    if mean.shape[-3:] == like.shape[-3:]:
+        return mean
+    return F.interpolate(mean, size=like.shape[-3:], mode="trilinear")

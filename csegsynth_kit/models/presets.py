@@ -147,13 +147,18 @@ _CSEGSYNTH_TINY = Preset(
 _CSEGSYNTH_SMALL = replace(
     _CSEGSYNTH_TINY,
     name="small",
-    model=replace(_CSEGSYNTH_TINY.model, grid=GRIDS["small"], widths=(128, 64, 32)),
+    model=replace(_CSEGSYNTH_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
 )
 
 _CSEGSYNTH_FULL = replace(
     _CSEGSYNTH_SMALL,
     name="full",
-    model=replace(_CSEGSYNTH_SMALL.model, grid=GRIDS["full"], widths=(128, 96, 48, 24)),
+    model=replace(
+        _CSEGSYNTH_SMALL.model,
+        grid=GRIDS["full"],
+        doublings=2,
+        reader_widths=(24, 48, 64),
+    ),
 )
 
 PRESETS = {

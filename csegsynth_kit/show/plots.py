@@ -1,4 +1,4 @@
-"""Charts: axes in, axes out; units on every axis; only :func:`save` writes."""
+"""Charts of models: axes in, axes out; units on every axis; only :func:`save` writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from csegsynth_kit.constants import COLORS
-from csegsynth_kit.data.cohort import Cohort
 
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
-_MARKERS = {"female": "o", "male": "^"}
 
 
 def style() -> None:
@@ -51,44 +49,6 @@ def save(figure: Figure, path: Path | str) -> Path:
         metadata = {"Date": None} if suffix == ".svg" else {}
         figure.savefig(path.with_suffix(suffix), metadata=metadata)
     return path
-
-
-def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None) -> Axes:
-    """Scatter a tissue's volume against age, by sex where it is known."""
-    ax = plt.gca() if ax is None else ax
-    volume = cohort.volumes[f"{tissue.lower()}_ml"]
-    if "age" not in cohort.table:
-        sns.histplot(x=volume, color=COLORS[tissue], ax=ax)
-        ax.set(xlabel=f"{tissue} volume (mL)", ylabel="Participants")
-        return ax
-    sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("n/a")
-    for level, group in volume.groupby(sex):
-        filled = level != "male"
-        ax.scatter(
-            cohort.table.loc[group.index, "age"],
-            group,
-            s=9,
-            marker=_MARKERS.get(level, "o"),
-            facecolors=COLORS[tissue] if filled else "none",
-            edgecolors=COLORS[tissue],
-            linewidths=0.7,
-            alpha=0.75,
-            label=f"{level} (n = {len(group)})",
-        )
-    ax.legend(handletextpad=0.1, borderpad=0)
-    ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
-    return ax
-
-
-def answers_given(cohort: Cohort, *, ax: Axes | None = None) -> Axes:
-    """Show the share of participants who answered each feature's question."""
-    ax = plt.gca() if ax is None else ax
-    names = [column.name for column in cohort.feature_columns]
-    share = 100 * cohort.table[names].notna().mean()
-    ax.barh(names, share, color="#7A7A7A")
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 100), xlabel=f"Answered (% of {len(cohort)} participants)")
-    return ax
 
 
 def history(

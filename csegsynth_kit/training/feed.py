@@ -10,7 +10,9 @@ from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import dequantize
-from csegsynth_kit.models.base import Batch, Rng
+from csegsynth_kit.models.base import Batch, Rng, TrainingSet
+
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,20 @@ class Feed:
         self._seed, self._hide, self._share, self._device = seed, hide_answers, share, device
 
     @property
-    def volumes(self) -> torch.Tensor:
-        """(N, 3) true volumes (mL)."""
-        return self._volumes
-
-    @property
     def steps_per_epoch(self) -> int:
         """Batches per epoch."""
         return len(self._steps) // self.batch_size
 
-    def mean_map(self) -> torch.Tensor:
-        """(T, X, Y, Z) mean map of the training participants."""
-        total = sum(part.double().sum(0) for part in self._steps.split(64))
-        return dequantize(total / len(self._steps))
+    def everybody(self) -> TrainingSet:
+        """Return all training participants, nobody's answers hidden."""
+        inputs = None
+        if self._features is not None:
+            inputs = torch.from_numpy(self._features.inputs(self._encoded)).to(self._device)
+        return TrainingSet(
+            lambda: (dequantize(part) for part in self._steps.split(_CHUNK)),
+            self._volumes.to(self._device),
+            inputs,
+        )
 
     def epoch(self, epoch: int) -> Iterator[tuple[Batch, Rng]]:
         """Yield this process's part of every batch of an epoch, with its random numbers."""

@@ -109,9 +109,10 @@ class Trainer:
             device=self.device,
         )
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
-        self.model.fit_statistics(feed.mean_map().to(self.device), feed.volumes.to(self.device))
-        self.average.restart()
         rows = self._resume()
+        if not rows:
+            self.model.fit_statistics(feed.everybody())
+            self.average.restart()
         about = {"data": data, "split": _split(train, valid), **_cohort_card(train)}
         with _flushed_denormals(), self._bar(epochs, len(rows)) as bar:
             for epoch in range(len(rows), epochs):

@@ -1,0 +1,154 @@
+"""Running the notebook series headless, and turning it into a report."""
+
+import html
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
+
+from csegsynth_kit.data.files import write_text
+from csegsynth_kit.errors import ConfigError, SeriesError
+
+logger = logging.getLogger(__name__)
+
+Scalar = str | int | float | bool
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#222}img{max-width:100%}code{background:#f3f3f3;padding:0 .2em}"
+    "figure{margin:1.5rem 0}figcaption{color:#555;font-size:.9rem}"
+)
+
+
+def find_notebooks(folder: Path | str, only: Sequence[str] = ()) -> list[Path]:
+    """Return the numbered notebooks of a folder in order.
+
+    Args:
+        folder: Where they are.
+        only: Numbers such as ``03``; all without it.
+
+    Raises:
+        ConfigError: if the folder has none, or not those asked for.
+    """
+    found = {path.name[:2]: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
+    if not found:
+        raise ConfigError(
+            f"there are no notebooks in {folder}",
+            "Run this in a clone of the project, or pass --notebooks.",
+        )
+    wanted = [f"{int(number):02d}" if number.isdigit() else number for number in only]
+    unknown = sorted(set(wanted) - set(found))
+    if unknown:
+        raise ConfigError(f"there is no notebook {unknown[0]}", f"Choose from {', '.join(found)}.")
+    return [path for number, path in found.items() if not wanted or number in wanted]
+
+
+def run_series(
+    notebooks: Sequence[Path],
+    out: Path | str,
+    parameters: Mapping[str, Scalar],
+    *,
+    progress: bool = True,
+) -> Path:
+    """Execute notebooks one after the other and write an HTML report.
+
+    Args:
+        notebooks: From :func:`find_notebooks`.
+        out: Folder of executed notebooks, HTML pages, figures and tables.
+        parameters: Values for the notebooks' *parameters* cells.
+        progress: Show a progress bar over notebooks.
+
+    Returns:
+        The report's ``index.html``.
+
+    Raises:
+        ConfigError: for a parameter a notebook does not have.
+        SeriesError: if a cell fails; names the notebook and the cell. What was executed up to
+            there is kept.
+    """
+    out = Path(out).resolve()
+    for notebook in notebooks:
+        _require_parameters(notebook, parameters)
+    (out / "notebooks").mkdir(parents=True, exist_ok=True)
+    bar = tqdm(notebooks, desc="Notebooks", unit="notebook", disable=not progress)
+    for notebook in bar:
+        bar.set_postfix_str(notebook.stem)
+        executed = out / "notebooks" / notebook.name
+        try:
+            _execute(notebook, executed, parameters)
+        finally:
+            if executed.exists():
+                _to_html(executed)
+                write_index(out, parameters)
+    return out / "index.html"
+
+
+def write_index(out: Path, parameters: Mapping[str, Scalar]) -> Path:
+    """Write the report's first page: links to the notebooks, parameters, figures."""
+    pages = sorted((out / "notebooks").glob("*.html"))
+    links = "".join(
+        f'<li><a href="notebooks/{page.name}">{_title(page.with_suffix(".ipynb"))}</a></li>'
+        for page in pages
+    )
+    values = "".join(
+        f"<tr><td><code>{html.escape(name)}</code></td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in parameters.items()
+    )
+    figures = "".join(
+        f'<figure><img src="figures/{path.name}" alt="{path.stem}">'
+        f"<figcaption>{html.escape(path.stem.replace('_', ' '))}</figcaption></figure>"
+        for path in sorted((out / "figures").glob("*.png"))
+    )
+    text = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>csegsynth_kit</title>'
+        f"<style>{_STYLE}</style><h1>csegsynth_kit: report of a series</h1>"
+        f"<ol>{links}</ol><h2>Parameters</h2><table>{values}</table>"
+        f"<h2>Figures</h2>{figures}</html>\n"
+    )
+    write_text(out / "index.html", text)
+    return out / "index.html"
+
+
+def _execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) -> None:
+    try:
+        papermill.execute_notebook(
+            notebook,
+            executed,
+            parameters=dict(parameters),
+            cwd=notebook.parent,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+        )
+    except PapermillExecutionError as error:
+        raise SeriesError(
+            f"cell {error.exec_count} of {notebook.name} failed: {error.ename}: {error.evalue}",
+            f"The traceback is in {executed}.",
+            notebook,
+        ) from error
+
+
+def _require_parameters(notebook: Path, parameters: Mapping[str, Scalar]) -> None:
+    """Refuse parameters the notebook does not have: papermill would only warn."""
+    known = papermill.inspect_notebook(notebook)
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{notebook.name} has no parameter {unknown[0]!r}",
+            f"Its parameters are {', '.join(known)}.",
+        )
+
+
+def _to_html(executed: Path) -> None:
+    body, _ = HTMLExporter(template_name="lab").from_filename(str(executed))
+    write_text(executed.with_suffix(".html"), body)
+
+
+def _title(notebook: Path) -> str:
+    """Return the heading of a notebook's first cell."""
+    first = nbformat.read(notebook, as_version=4).cells[0].source.splitlines()[0]
+    return html.escape(first.lstrip("# "))

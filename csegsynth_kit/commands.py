@@ -1,0 +1,138 @@
+"""What the ``csegsynth`` commands do; parsed options in, files and a few printed lines out."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.batch import find_notebooks, run_series
+from csegsynth_kit.data.cohort import load_cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.participants import read_participants
+from csegsynth_kit.data.prepare import prepare
+from csegsynth_kit.errors import TableError
+from csegsynth_kit.models import build
+from csegsynth_kit.models.presets import preset
+from csegsynth_kit.show.cohorts import doctor_figure
+from csegsynth_kit.show.plots import save, style
+from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.training.runs import STAGES, Run, warm_start
+from csegsynth_kit.training.trainer import Trainer
+
+
+def prepare_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth prepare``."""
+    cohort = prepare(
+        options.source,
+        options.out,
+        layout=options.layout,
+        participants=options.participants,
+        grid=options.grid,
+        features=options.features,
+        align=options.align,
+        clean=options.clean,
+    )
+    style()
+    save(doctor_figure(cohort), cohort.path / "report.png")
+    print(f"{cohort.path}: {len(cohort)} participants; see report.md")
+
+
+def simulate_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth simulate``."""
+    cohort = simulate_cohort(
+        options.out,
+        n=options.n,
+        age=options.age,
+        effects=options.effects,
+        grid=options.grid,
+        seed=options.seed,
+        missing=options.missing,
+        participants=options.participants,
+        bases=options.bases,
+        bids=options.bids,
+        jobs=options.jobs,
+    )
+    print(f"{cohort.path}: {len(cohort)} participants")
+
+
+def train_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth train``."""
+    distributed = "WORLD_SIZE" in os.environ
+    if distributed:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        run = _train_stage(options)
+    finally:
+        if distributed:
+            dist.destroy_process_group()
+    print(run.path)
+
+
+def _train_stage(options: argparse.Namespace) -> Run:
+    chosen = preset(options.family, options.preset)
+    fractions = (0.8, 0.1, 0.1) if options.stage == "finetune" else (0.9, 0.1, 0.0)
+    train, valid, _ = load_cohort(options.cohort).split(fractions, seed=options.seed)
+    parent = Run.load(options.parent) if options.parent else None
+    features = None
+    if options.stage == "finetune":
+        features = Features.fit(train.table, train.feature_columns)
+    model = build(chosen.model, features, seed=options.seed)
+    if parent:
+        warm_start(model, parent.best())
+    run = Run.open(
+        options.out,
+        family=options.family,
+        stage=options.stage,
+        preset=chosen,
+        seed=options.seed,
+        parent=parent,
+    )
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    Trainer(model, getattr(chosen, options.stage), run, device=device).fit(train, valid)
+    return run
+
+
+def generate_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth generate``."""
+    model = Run.load(options.run).load_model()
+    maps = generate(model, _people(options), n=options.n, seed=options.seed)
+    name = options.name if options.participants is None else None
+    maps.to_bids(options.out, participant=name)
+    volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
+    print(volumes[["WM", "GM", "CSF"]].round(1).to_string())
+    print(f"{options.out}: {len(maps)} synthetic maps")
+
+
+def _people(options: argparse.Namespace):
+    if options.participants is not None:
+        return read_participants(options.participants).frame
+    if options.person is None:
+        return None
+    try:
+        person = json.loads(options.person)
+    except json.JSONDecodeError as error:
+        raise TableError(
+            f"--person is not valid JSON ({error})",
+            """Write it as '{"age": 71, "sex": "female"}'.""",
+        ) from error
+    if not isinstance(person, dict):
+        raise TableError("--person is not a JSON object", """Write '{"age": 71}'.""")
+    return person
+
+
+def run_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth run``."""
+    parameters = {"preset": options.preset, "family": options.family, "seed": options.seed}
+    parameters["out"] = str(Path(options.out).resolve())
+    for stage in STAGES:
+        cohort = getattr(options, stage)
+        if cohort is not None:
+            load_cohort(cohort)  # Refused now rather than by a cell of the first notebook.
+            parameters[f"{stage}_cohort"] = str(Path(cohort).resolve())
+    notebooks = find_notebooks(options.notebooks, options.only)
+    index = run_series(notebooks, options.out, parameters)
+    print(f"Report: {index}")

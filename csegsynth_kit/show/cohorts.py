@@ -1,0 +1,110 @@
+"""Charts of cohorts: axes in, axes out; units on every axis."""
+
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from csegsynth_kit.constants import COLORS, MEASURED
+from csegsynth_kit.data.cohort import Cohort
+
+_MARKERS = {"female": "o", "male": "^"}
+_SEVERITY = {"excluded": "#A63A2B", "doubt": "#DDA01F", "note": "#9A9A9A"}
+#: Kinds of findings shown; the rest is in the report.
+_MOST_KINDS = 8
+
+
+def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None) -> Axes:
+    """Scatter a tissue's volume against age, by sex where it is known."""
+    ax = plt.gca() if ax is None else ax
+    volume = cohort.volumes[f"{tissue.lower()}_ml"]
+    if "age" not in cohort.table:
+        ax.hist(volume, color=COLORS[tissue])
+        ax.set(xlabel=f"{tissue} volume (mL)", ylabel="Participants")
+        return ax
+    sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("n/a")
+    for level, group in volume.groupby(sex):
+        filled = level != "male"
+        ax.scatter(
+            cohort.table.loc[group.index, "age"],
+            group,
+            s=9,
+            marker=_MARKERS.get(level, "o"),
+            facecolors=COLORS[tissue] if filled else "none",
+            edgecolors=COLORS[tissue],
+            linewidths=0.7,
+            alpha=0.75,
+            label=f"{level} (n = {len(group)})",
+        )
+    ax.legend(handletextpad=0.1, borderpad=0)
+    ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
+    return ax
+
+
+def answers_given(cohort: Cohort, *, ax: Axes | None = None) -> Axes:
+    """Show the share of participants who answered each feature's question."""
+    ax = plt.gca() if ax is None else ax
+    names = [column.name for column in cohort.feature_columns]
+    share = 100 * cohort.table[names].notna().mean()
+    ax.barh(names, share, color="#7A7A7A")
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel=f"Answered (% of {len(cohort)} participants)")
+    return ax
+
+
+def doctor_figure(cohort: Cohort) -> Figure:
+    """Show the report of a preparation: volumes, findings, and how heads were turned."""
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(10, 3), layout="constrained", width_ratios=(1, 1.2, 1)
+    )
+    _volume_strips(cohort, left)
+    _finding_counts(cohort, middle)
+    _rotations(cohort, right)
+    return figure
+
+
+def _volume_strips(cohort: Cohort, ax: Axes) -> None:
+    for i, tissue in enumerate(MEASURED):
+        volumes = cohort.volumes[f"{tissue.lower()}_ml"].to_numpy()
+        # Points of a strip are spread by rank, so that the figure never changes by chance.
+        offsets = (volumes.argsort().argsort() * 0.618) % 1 - 0.5
+        ax.scatter(i + 0.5 * offsets, volumes, s=10, color=COLORS[tissue], linewidths=0, alpha=0.8)
+    ax.set(
+        xticks=range(len(MEASURED)),
+        xticklabels=MEASURED,
+        ylabel="Volume (mL)",
+        ylim=(0, None),
+        title=f"{len(cohort)} participants",
+    )
+
+
+def _finding_counts(cohort: Cohort, ax: Axes) -> None:
+    found = Counter((f.severity, f.code) for f in cohort.findings() if f.code != "left-out")
+    rows = sorted(found.items(), key=lambda item: (list(_SEVERITY).index(item[0][0]), -item[1]))
+    ax.set_title("Findings (count)")
+    if not rows:
+        ax.text(0.5, 0.5, "none", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
+    names = [f"{severity}: {code.replace('-', ' ')}" for (severity, code), _ in rows][:_MOST_KINDS]
+    counts = [count for _, count in rows][:_MOST_KINDS]
+    colors = [_SEVERITY[severity] for (severity, _), _ in rows][:_MOST_KINDS]
+    bars = ax.barh(names, counts, color=colors)
+    ax.bar_label(bars, padding=2, fontsize=8)
+    ax.margins(x=0.15)
+    ax.invert_yaxis()
+    ax.set_xlabel("Findings")
+
+
+def _rotations(cohort: Cohort, ax: Axes) -> None:
+    steps = cohort.preparation()
+    turned = steps.get("rotation_x_deg", pd.Series(dtype=float)).dropna()
+    ax.set_title("Alignment to the template")
+    if turned.empty:
+        ax.text(0.5, 0.5, "not aligned", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
+    ax.scatter(turned, steps.loc[turned.index, "overlap"], s=12, color="#444444", linewidths=0)
+    ax.set(xlabel="Pitch corrected (degrees)", ylabel="Overlap with the template", ylim=(0, 1))

@@ -1,0 +1,160 @@
+"""What the six notebooks share: where things are, and how to reach them.
+
+State passes through files: every notebook opens the same study and finds what the ones before
+it have written.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.files import write_tsv
+from csegsynth_kit.errors import CohortError, RunError
+from csegsynth_kit.models import Family, build
+from csegsynth_kit.models.presets import Preset, preset
+from csegsynth_kit.show import plots
+from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.training.runs import Run, Stage, warm_start
+from csegsynth_kit.training.trainer import Trainer
+
+#: The embedded cohorts: stage to age range, participants and seed.
+EMBEDDED = {"pretrain": ("young", 300, 1), "finetune": ("lifespan", 500, 0)}
+_ANCESTORS = {"csegsynth": "alpha-GAN"}
+_NAMES = {"csegsynth": "CSegSynth"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run of the series: two cohorts, one family, one preset, one folder of results.
+
+    Args:
+        out: Folder of models, figures and tables.
+        preset: Model and training configuration.
+        family: Model family.
+        seed: Of splits, weights and noise.
+        cohorts: Stage to the folder of its prepared cohort.
+    """
+
+    out: Path
+    preset: Preset
+    family: str
+    seed: int
+    cohorts: dict[str, Path]
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        out: str,
+        preset_name: str,
+        family: str = "csegsynth",
+        seed: int = 0,
+        pretrain_cohort: str = "",
+        finetune_cohort: str = "",
+        prepared: str = "../data/prepared",
+    ) -> "Study":
+        """Open a study from the scalar parameters of a notebook.
+
+        Args:
+            out: Folder of results.
+            preset_name: Name of the preset.
+            family: Model family.
+            seed: Of splits, weights and noise.
+            pretrain_cohort: Folder of a prepared cohort; empty for the embedded one.
+            finetune_cohort: Likewise.
+            prepared: Where embedded cohorts are kept.
+        """
+        plots.style()
+        chosen = preset(family, preset_name)
+        given = {"pretrain": pretrain_cohort, "finetune": finetune_cohort}
+        cohorts = {
+            stage: Path(path)
+            if path
+            else Path(prepared) / f"{EMBEDDED[stage][0]}-{chosen.model.grid.name}"
+            for stage, path in given.items()
+        }
+        return cls(Path(out), chosen, family, seed, cohorts)
+
+    @property
+    def name(self) -> str:
+        """Name of the conditional model."""
+        return _NAMES[self.family]
+
+    @property
+    def ancestor(self) -> str:
+        """Name of the unconditional model it starts from."""
+        return _ANCESTORS[self.family]
+
+    def cohort(self, stage: Stage) -> Cohort:
+        """Open a stage's cohort; simulate it first if it is an embedded one not made yet."""
+        path = self.cohorts[stage]
+        age, n, seed = EMBEDDED[stage]
+        embedded = path.name == f"{age}-{self.preset.model.grid.name}"
+        if embedded and not path.exists():
+            simulate_cohort(path, n=n, age=age, grid=self.preset.model.grid.name, seed=seed)
+        cohort = load_cohort(path)
+        if not cohort.grid.same_box(self.preset.model.grid):
+            raise CohortError(
+                f"has maps of shape {cohort.grid.shape} at {cohort.grid.spacing_mm} mm, but preset "
+                f"'{self.preset.name}' needs {self.preset.model.grid.shape} at "
+                f"{self.preset.model.grid.spacing_mm} mm",
+                f"Prepare it with --grid {self.preset.model.grid.name}.",
+                path,
+            )
+        return cohort
+
+    def split(self, stage: Stage) -> tuple[Cohort, Cohort, Cohort]:
+        """Split a stage's cohort: 90/10/0 for pre-training, 80/10/10 for fine-tuning."""
+        fractions = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}[stage]
+        return self.cohort(stage).split(fractions, seed=self.seed)
+
+    def run(self, stage: Stage) -> Run:
+        """Open a stage's run folder."""
+        parent = self.run("pretrain") if stage == "finetune" else None
+        return Run.open(
+            self.out / "models",
+            family=self.family,
+            stage=stage,
+            preset=self.preset,
+            seed=self.seed,
+            parent=parent,
+        )
+
+    def train(self, stage: Stage, *, progress: bool = True) -> Run:
+        """Train a stage to its end, from where it was left; fine-tuning starts pre-trained."""
+        train, valid, _ = self.split(stage)
+        run = self.run(stage)
+        features = None
+        if stage == "finetune":
+            features = Features.fit(train.table, train.feature_columns)
+        model = build(self.preset.model, features, seed=self.seed)
+        if stage == "finetune":
+            warm_start(model, self._finished("pretrain").best())
+        config = getattr(self.preset, stage)
+        Trainer(model, config, run, progress=progress).fit(train, valid)
+        return run
+
+    def model(self, stage: Stage = "finetune") -> Family:
+        """Load a stage's trained model."""
+        return self._finished(stage).load_model()
+
+    def save(self, figure: Figure, name: str) -> Path:
+        """Write a figure under ``figures``, as PNG and SVG."""
+        return plots.save(figure, self.out / "figures" / name)
+
+    def write(self, table: pd.DataFrame, name: str) -> Path:
+        """Write a table under ``tables``, as TSV, and return its path."""
+        path = self.out / "tables" / f"{name}.tsv"
+        write_tsv(path, table.set_index(table.columns[0]))
+        return path
+
+    def _finished(self, stage: Stage) -> Run:
+        run = self.run(stage)
+        if not run.finished:
+            number = {"pretrain": "02_pretraining", "finetune": "03_fine_tuning"}[stage]
+            raise RunError("is not trained yet", f"Run notebook {number} first.", run.path)
+        return run
