@@ -29,9 +29,15 @@ _LEARNING_RATE = 0.02
 #: One unit of the fitted shift (mm), so that one learning rate suits angles and shift.
 _SHIFT_UNIT_MM = 50.0
 #: Overlap with the template below which other starting poses are tried.
-_GOOD_OVERLAP = 0.7
+_GOOD_OVERLAP = 0.75
+#: Rotation from which the fit is repeated from where it ended.
+_FAR_RAD = 0.8
 #: Starting poses (degrees about x, y, z) for heads whose header is wrong.
-_OTHER_STARTS = ((-50, 0, 0), (50, 0, 0), (180, 0, 0), (0, 0, 180), (90, 0, 0), (-90, 0, 0))
+_OTHER_STARTS = (
+    *((pitch, 0, 0) for pitch in (-90, -50, 50, 90, 180)),
+    *((0, roll, 0) for roll in (-90, 90, 180)),
+    *((0, 0, yaw) for yaw in (-90, 90, 180)),
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,12 @@ def fit_rigid(maps: SubjectMaps) -> Rigid:
             start_rad = torch.deg2rad(torch.tensor(start, dtype=torch.float32))
             other = _fit(moving, to_index, center, start_rad, channels)
             best = max(best, other, key=lambda rigid: rigid.overlap)
+            if best.overlap >= _GOOD_OVERLAP:
+                break
+    turned = Rotation.from_matrix(best.rotation)
+    if turned.magnitude() > _FAR_RAD:  # So long a way leaves no steps for the last degrees.
+        again = torch.from_numpy(turned.as_rotvec()).float()
+        best = max(best, _fit(moving, to_index, center, again, channels), key=lambda r: r.overlap)
     return best
 
 
@@ -184,7 +196,7 @@ def _template_points() -> tuple[Tensor, Tensor]:
 
 
 def resample(
-    maps: Tensor, to_index: np.ndarray, fine: Grid, grid: Grid
+    maps: Tensor, to_index: np.ndarray, fine: Grid, grid: Grid, *, twice: bool = False
 ) -> tuple[Tensor, np.ndarray]:
     """Sample maps linearly at the voxels of ``fine`` and average them onto ``grid``.
 
@@ -195,25 +207,31 @@ def resample(
         to_index: (4, 4) from positions of ``fine`` (mm) to indices of ``maps``.
         fine: ``grid`` refined by an integer.
         grid: The voxels wanted.
+        twice: Take two points per fine voxel. Where ``maps`` has other voxels than ``fine``,
+            one point leaves up to 0.3 mL of aliasing in a volume, two leave less than 0.1 mL.
 
     Returns:
         (T, *grid.shape) float32, and the (T,) sums over the voxels of ``fine`` in float64.
     """
     factor = fine.shape[0] // grid.shape[0]
+    offsets = (-0.25, 0.25) if twice else (0.0,)
     matrix = torch.from_numpy(to_index @ fine.affine)
     y = torch.arange(fine.shape[1], dtype=torch.float64)[:, None] * matrix[:3, 1]
     z = torch.arange(fine.shape[2], dtype=torch.float64)[:, None] * matrix[:3, 2]
     plane = y[:, None] + z[None, :] + matrix[:3, 3]
+    diagonal = matrix[:3, :3].sum(dim=1)
     pooled = torch.zeros(len(maps), *grid.shape)
     sums = np.zeros(len(maps))
     planes = max(1, 16 // factor)
     for start in range(0, grid.shape[0], planes):
         stop = min(start + planes, grid.shape[0])
         x = torch.arange(start * factor, stop * factor, dtype=torch.float64)
-        index = (plane + (x[:, None] * matrix[:3, 0])[:, None, None]).float()
-        slab = _sample(maps, index.view(-1, 3)).view(len(maps), *index.shape[:3])
-        pooled[:, start:stop] = F.avg_pool3d(slab[None], factor)[0]
-        sums += slab.sum(dim=(1, 2, 3), dtype=torch.float64).numpy()
+        index = plane + (x[:, None] * matrix[:3, 0])[:, None, None]
+        for offset in offsets:
+            moved = (index + offset * diagonal).float()
+            slab = _sample(maps, moved.view(-1, 3)).view(len(maps), *moved.shape[:3])
+            pooled[:, start:stop] += F.avg_pool3d(slab[None], factor)[0] / len(offsets)
+            sums += slab.sum(dim=(1, 2, 3), dtype=torch.float64).numpy() / len(offsets)
     return pooled, sums
 
 

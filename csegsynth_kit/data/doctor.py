@@ -41,8 +41,8 @@ _SHELL_MM = 5.0
 _ORDER_MARGIN = 1.1
 #: Brain cut by the edge of the image (cm^2) above which the field of view is doubted.
 _CUT_CM2 = 1.0
-#: Smoothed overlap with the template: real heads have 0.80 to 0.88.
-_POOR_OVERLAP, _NO_OVERLAP = 0.72, 0.6
+#: Smoothed overlap with the template: upright heads have 0.80 to 0.88, turned ones below 0.70.
+_POOR_OVERLAP, _NO_OVERLAP = 0.77, 0.7
 _FAR_ROTATION_DEG = 45.0
 _VOLUME_CHANGE_ML = 1.0
 _MANY_ANSWERS = 8
@@ -50,35 +50,25 @@ _MANY_ANSWERS = 8
 
 def check_values(maps: SubjectMaps) -> list[Finding]:
     """Check that shares lie in 0 to 1, sum to at most 1, and that no tissue is empty."""
-    low, high = float(maps.tissues.min()), float(maps.tissues.max())
-    if low < -_ROUND_OFF or high > 1 + _ROUND_OFF:
-        hint = "Divide by 100 or 255 if they are coded so; else repeat the segmentation."
-        return [
-            _excluded(
-                maps,
-                "out-of-range",
-                f"shares of tissue run from {low:.3g} to {high:.3g} instead of 0 to 1. {hint}",
+    for t, values in enumerate(maps.tissues):
+        low, high = float(values.min()), float(values.max())
+        if low < -_ROUND_OFF or high > 1 + _ROUND_OFF:
+            text = (
+                f"shares of {MEASURED[t]} run from {low:.3g} to {high:.3g} instead of 0 to 1. "
+                "Divide by 100 or 255 if they are coded so; else repeat the segmentation."
             )
-        ]
-    empty = [t for t, v in zip(MEASURED, maps.volumes_ml, strict=True) if v <= 0]
-    if empty:
-        return [
-            _excluded(
-                maps,
-                "empty-tissue",
-                f"{' and '.join(empty)} is 0 everywhere. Repeat the segmentation.",
-            )
-        ]
+            return [_excluded(maps, "out-of-range", text, tissue=t)]
+    for t, volume in enumerate(maps.volumes_ml):
+        if volume <= 0:
+            text = f"{MEASURED[t]} is 0 everywhere. Repeat the segmentation."
+            return [_excluded(maps, "empty-tissue", text, tissue=t)]
     total = float(maps.tissues.sum(axis=0).max())
     if total > 1 + _ROUND_OFF:
-        return [
-            _excluded(
-                maps,
-                "sum-above-1",
-                f"WM, GM and CSF sum to {total:.3f} somewhere, more than a whole voxel. Use the "
-                "unmodified output of one segmentation.",
-            )
-        ]
+        text = (
+            f"WM, GM and CSF sum to {total:.3f} somewhere, more than a whole voxel. Use the "
+            "unmodified output of one segmentation."
+        )
+        return [_excluded(maps, "sum-above-1", text)]
     return []
 
 
@@ -238,7 +228,12 @@ def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Find
         One exclusion for every map without a row, one note for all rows without a map.
     """
     findings = [
-        Finding("excluded", i, "no-answers", f"has a map but no row in {table}.")
+        Finding(
+            "excluded",
+            i,
+            "no-answers",
+            f"has a map but no row in {table}. Add one if it should take part.",
+        )
         for i in sorted(set(ids) - set(rows))
     ]
     without = sorted(set(rows) - set(ids))
@@ -272,8 +267,10 @@ def check_answers(frame: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _excluded(maps: SubjectMaps, code: str, text: str) -> Finding:
-    return Finding("excluded", maps.scan.participant, code, f"{maps.scan.files[0].name}: {text}")
+def _excluded(maps: SubjectMaps, code: str, text: str, *, tissue: int = 0) -> Finding:
+    files = maps.scan.files
+    path = files[tissue] if len(files) > 1 else files[0]
+    return Finding("excluded", maps.scan.participant, code, f"{path.name}: {text}")
 
 
 def _doubt(maps: SubjectMaps, code: str, text: str) -> Finding:

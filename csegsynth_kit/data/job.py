@@ -50,7 +50,9 @@ class Job:
     def plan(self, features: Sequence[str] | None) -> Mapping:
         """Describe what determines the result, to recognize a half-finished one."""
         answers = self.participants
-        files = [[str(f), f.stat().st_size] for scan in self.scans for f in scan.files]
+        files = [
+            [str(f), f.stat().st_size if f.exists() else 0] for s in self.scans for f in s.files
+        ]
         return {
             "source": str(self.discovery.source.resolve()),
             "layout": self.discovery.layout,

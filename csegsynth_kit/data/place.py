@@ -23,6 +23,8 @@ from csegsynth_kit.maps import Grid
 _MOST_OUTSIDE_ML = 0.1
 #: Relative difference of spacings that counts as none: 0.05 mL on the largest tissue.
 _SAME_SPACING = 2e-5
+#: Relative difference of voxel edges from which sampling one point per voxel is not enough.
+_SAME_EDGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _through(
     fine = grid.refined(factor)
     to_index = np.linalg.inv(maps.affine) @ to_world
     _require_inside(_outside_ml(maps, np.linalg.inv(to_index), grid), grid)
-    shares, sums = resample(torch.from_numpy(maps.tissues), to_index, fine, grid)
+    other = np.abs(spacing_mm(maps.affine) / fine.spacing_mm - 1).max() > _SAME_EDGE
+    shares, sums = resample(torch.from_numpy(maps.tissues), to_index, fine, grid, twice=bool(other))
     change = sums * fine.voxel_ml - maps.volumes_ml
     return Placed(shares, how, tuple(float(c) for c in change), alignment)
 

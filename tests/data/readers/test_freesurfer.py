@@ -1,0 +1,146 @@
+"""FreeSurfer's codes: which are which tissue, and what counts as CSF."""
+
+import numpy as np
+import pytest
+
+from csegsynth_kit.constants import ASEG_LABELS
+from csegsynth_kit.data.readers.detect import csf_definition, discover, read_subject
+from csegsynth_kit.errors import CohortError, MapError
+from tests.data.heads import label_head, write_aseg, write_dseg, write_synthseg
+
+
+def read(folder, **options):
+    return read_subject(discover(folder, **options).scans[0])
+
+
+def volume(labels, affine, codes):
+    return np.isin(labels, codes).sum() * abs(np.linalg.det(affine)) / 1000
+
+
+def test_every_code_goes_to_its_tissue(tmp_path):
+    labels, affine = label_head()
+    rng = np.random.default_rng(0)
+    for tissue, codes in ASEG_LABELS.items():
+        keep = {"WM": (2, 41), "GM": (3, 42), "CSF": (24,)}[tissue]
+        here = np.flatnonzero(np.isin(labels, keep))
+        chosen = rng.choice(here, len(codes), replace=False)
+        labels.flat[chosen] = codes
+    write_synthseg(tmp_path, "sub-01", labels, affine)
+
+    maps = read(tmp_path)
+
+    expected = [volume(labels, affine, ASEG_LABELS[t]) for t in ("WM", "GM", "CSF")]
+    np.testing.assert_allclose(maps.volumes_ml, expected, rtol=1e-6)
+
+
+def test_outer_csf_decides_the_definition(tmp_path):
+    write_synthseg(tmp_path / "a", "sub-01", outer=True)
+    write_synthseg(tmp_path / "b", "sub-01", outer=False)
+    assert read(tmp_path / "a").csf_definition == "intracranial"
+    assert read(tmp_path / "b").csf_definition == "ventricular"
+
+
+def test_some_outer_csf_is_neither(tmp_path):
+    labels, affine = label_head()
+    outer = np.flatnonzero(labels == 24)
+    labels.flat[outer[::5]] = 0
+    labels.flat[outer[1::5]] = 0
+    labels.flat[outer[2::5]] = 0
+    labels.flat[outer[3::5]] = 0
+    path = write_synthseg(tmp_path, "sub-01", labels, affine)
+    scan = discover(tmp_path).scans[0]
+    with pytest.raises(MapError, match="too much for ventricles only"):
+        csf_definition(scan)
+    path.with_name("sub-01_synthseg.json").write_text('{"CsfDefinition": "intracranial"}')
+    assert csf_definition(scan) == "intracranial"
+
+
+def test_skin_and_skull_are_background(tmp_path):
+    labels, affine = label_head()
+    labels[:4] = 511
+    labels[-3:] = 165
+    write_synthseg(tmp_path, "sub-01", labels, affine)
+    maps = read(tmp_path)
+    assert maps.findings == ()
+    assert maps.volumes_ml[2] == pytest.approx(volume(labels, affine, (4, 24)))
+
+
+def test_parcellated_cortex_is_gray_matter(tmp_path):
+    labels, affine = label_head(outer=False)
+    whole = volume(labels, affine, (3, 42))
+    labels[labels == 3] = 1024
+    labels[labels == 42] = 2035
+    write_aseg(tmp_path, "sub-01", labels, affine, name="aparc+aseg.mgz")
+    assert read(tmp_path).volumes_ml[1] == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(("voxels", "severity"), [(3, "note"), (200, "doubt")])
+def test_unknown_labels_are_reported_with_their_volume(tmp_path, voxels, severity):
+    labels, affine = label_head()
+    labels.flat[np.flatnonzero(labels == 3)[:voxels]] = 400
+    write_synthseg(tmp_path, "sub-01", labels, affine)
+    (finding,) = read(tmp_path).findings
+    assert (finding.severity, finding.code) == (severity, "unknown-labels")
+    assert "400 (" in finding.message
+
+
+def test_a_mirrored_image_is_doubted(tmp_path):
+    labels, affine = label_head()
+    write_synthseg(tmp_path, "sub-01", labels[::-1].copy(), affine)
+    (finding,) = read(tmp_path).findings
+    assert (finding.severity, finding.code) == ("doubt", "mirrored")
+
+
+def test_one_map_per_subject_folder(tmp_path):
+    for name in ("aseg.mgz", "aparc+aseg.mgz", "synthseg.mgz"):
+        write_aseg(tmp_path, "sub-01", name=name)
+    write_aseg(tmp_path, "bert")
+    write_aseg(tmp_path, "fsaverage")
+    write_aseg(tmp_path, "sub-01_ses-1.long.sub-01")
+    scans = discover(tmp_path).scans
+    assert [(s.participant, s.files[0].name) for s in scans] == [
+        ("sub-01", "aseg.mgz"),
+        ("sub-bert", "aseg.mgz"),
+    ]
+
+
+def test_sessions_in_folder_names(tmp_path):
+    write_aseg(tmp_path, "sub-01_ses-2")
+    write_aseg(tmp_path, "sub-01_ses-1")
+    found = discover(tmp_path)
+    assert [s.variant for s in found.scans] == [("ses-1",)]
+
+
+def test_aseg_and_synthseg_of_one_person_clash(tmp_path):
+    write_aseg(tmp_path / "freesurfer", "sub-01")
+    write_synthseg(tmp_path / "synthseg", "sub-01")
+    with pytest.raises(CohortError, match="two maps claim to be sub-01"):
+        discover(tmp_path)
+
+
+def test_fmriprep_s_copy_of_the_aseg_is_read_when_forced(tmp_path):
+    labels, affine = label_head(outer=False)
+    path = write_dseg(tmp_path, "sub-01", prefix="_desc-aseg")
+    write_synthseg(tmp_path, "x", labels, affine).replace(path)
+    maps = read(tmp_path, layout="freesurfer")
+    assert maps.csf_definition == "ventricular"
+    assert maps.scan.kind == "desc-aseg dseg"
+
+
+@pytest.mark.real
+def test_the_real_aseg_counts_ventricles_only(real_data):
+    maps = read(real_data / "aomic_piop2" / "derivatives" / "freesurfer")
+    assert maps.csf_definition == "ventricular"
+    assert maps.findings == ()
+    np.testing.assert_allclose(maps.volumes_ml, [548.3, 710.0, 12.9], atol=0.1)
+
+
+@pytest.mark.real
+def test_real_whole_head_maps_count_all_csf(real_data):
+    found = discover(real_data / "synthseg")
+    assert len(found.scans) == 14
+    maps = read_subject(found.scans[0])
+    assert maps.csf_definition == "intracranial"
+    assert maps.findings == ()
+    assert maps.whole_head
+    np.testing.assert_allclose(maps.volumes_ml, [488.3, 558.4, 465.2], atol=0.1)
