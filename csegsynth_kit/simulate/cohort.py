@@ -17,9 +17,10 @@ from csegsynth_kit.data.export import export_bids
 from csegsynth_kit.data.files import write_text
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import CohortError, ConfigError
-from csegsynth_kit.maps import SegmentationMaps, dequantize, grid_named
+from csegsynth_kit.maps import Grid, SegmentationMaps, dequantize, grid_named
 from csegsynth_kit.simulate.bases import Base
 from csegsynth_kit.simulate.candidates import (
+    Candidates,
     choose_bases,
     cohort_candidates,
     template_candidates,
@@ -89,22 +90,8 @@ def simulate_cohort(
         raise CohortError(
             "already exists", "Choose another folder, or remove this one first.", bids
         )
-    with one_thread():
-        if participants is None:
-            n = _DEFAULT_N if n is None else n
-            people = simulated_people(n, age=age, effects=effects, seed=seed, missing=missing)
-        elif (age, effects, missing) != ("lifespan", 1.0, 0.0):
-            raise ConfigError(
-                "age, effects and missing describe simulated people, but participants are given",
-                "Leave them at their defaults.",
-            )
-        else:
-            people = real_people(participants, n, seed)
-    spacing = _DRAWN_AT_MM[voxels.spacing_mm[0]]
-    candidates = template_candidates(spacing)
-    if bases is not None:
-        source = bases if isinstance(bases, Cohort) else load_cohort(bases)
-        candidates = cohort_candidates(source, voxels, spacing, seed)
+    people = _people(participants, n, age, effects, seed, missing)
+    candidates = _candidates(bases, voxels, seed)
     plan = {
         "simulated": True,
         **people.provenance,
@@ -126,6 +113,33 @@ def simulate_cohort(
     writer.finish(people.table, people.columns, plan)
     log.info("%s: %d participants", out, len(tasks))
     return load_cohort(out)
+
+
+def _people(
+    table: Targets | Path | str | None,
+    n: int | None,
+    age: str,
+    effects: float,
+    seed: int,
+    missing: float,
+) -> People:
+    if table is None:
+        n = _DEFAULT_N if n is None else n
+        return simulated_people(n, age=age, effects=effects, seed=seed, missing=missing)
+    if (age, effects, missing) != ("lifespan", 1.0, 0.0):
+        raise ConfigError(
+            "age, effects and missing describe simulated people, but participants are given",
+            "Leave them at their defaults.",
+        )
+    return real_people(table, n, seed)
+
+
+def _candidates(bases: Cohort | Path | str | None, grid: Grid, seed: int) -> Candidates:
+    spacing = _DRAWN_AT_MM[grid.spacing_mm[0]]
+    if bases is None:
+        return template_candidates(spacing)
+    cohort = bases if isinstance(bases, Cohort) else load_cohort(bases)
+    return cohort_candidates(cohort, grid, spacing, seed)
 
 
 def individual(seed: int, row: int) -> tuple[int, ...]:

@@ -184,6 +184,15 @@ def uniforms(n: int, width: int, *key: int) -> np.ndarray:
     return np.maximum(rng.random((n, width)), np.finfo(float).tiny)
 
 
+def correlate(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Multiply every row of (N, K) by a (J, K) matrix; (N, J).
+
+    Unlike a matrix product, whose order of summation may depend on N, this gives a row the
+    same digits whatever the other rows are.
+    """
+    return np.einsum("nk,jk->nj", x, matrix, optimize=False)
+
+
 def draw_participants(
     n: int, *, age: str = "lifespan", seed: int = 0, missing: float = 0.0
 ) -> pd.DataFrame:
@@ -220,7 +229,7 @@ def draw_participants(
         "sex": np.where(male, "male", "female").astype(object),
         "handedness": np.where(u[:, 2] < _LEFT_HANDED, "left", "right").astype(object),
     }
-    z = ndtri(u[:, 3:]) @ np.linalg.cholesky(latent_correlation()).T
+    z = correlate(ndtri(u[:, 3:]), np.linalg.cholesky(latent_correlation()))
     for i, trait in enumerate(TRAITS):
         table[trait.name] = trait.answer(z[:, i] + trait.shift(years, male))
     frame = pd.DataFrame(table, index=participant_ids(n))

@@ -22,7 +22,7 @@ from scipy.special import ndtri
 
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.errors import ConfigError, TableError
-from csegsynth_kit.simulate.questionnaire import COLUMNS, STREAMS, uniforms
+from csegsynth_kit.simulate.questionnaire import COLUMNS, STREAMS, correlate, uniforms
 
 #: Changes whenever a constant of this file or of the questionnaire changes.
 TRUTH_VERSION = "1"
@@ -200,10 +200,10 @@ def draw_volumes(table: pd.DataFrame, *, effects: float = 1.0, seed: int = 0) ->
 
 def _volumes(expected: np.ndarray, age: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Turn (N, 3) expected components, decades and (N, 4) normals into (N, 5) DRAWN_COLUMNS."""
-    noise = z[:, :3] @ np.linalg.cholesky(noise_covariance()).T
+    noise = correlate(z[:, :3], np.linalg.cholesky(noise_covariance()))
     components = expected + noise
     components[:, 0] -= ICV_REFERENCE_ML
-    tissues = components @ TO_TISSUES.T
+    tissues = correlate(components, TO_TISSUES)
     tissues[:, 2] += ICV_REFERENCE_ML
     icv = components[:, 0] + ICV_REFERENCE_ML
     lv = lateral_ventricles_ml(age, icv, tissues[:, 2], noise[:, 2] / GM_SD_ML, z[:, 3])
