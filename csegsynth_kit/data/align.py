@@ -34,9 +34,9 @@ _GOOD_OVERLAP = 0.75
 _FAR_RAD = 0.8
 #: Starting poses (degrees about x, y, z) for heads whose header is wrong.
 _OTHER_STARTS = (
-    *((pitch, 0, 0) for pitch in (-90, -50, 50, 90, 180)),
-    *((0, roll, 0) for roll in (-90, 90, 180)),
-    *((0, 0, yaw) for yaw in (-90, 90, 180)),
+    *((180, 0, 0), (0, 180, 0), (0, 0, 180)),
+    *((90, 0, 0), (-90, 0, 0), (0, 0, 90), (0, 0, -90), (0, 90, 0), (0, -90, 0)),
+    *((50, 0, 0), (-50, 0, 0)),
 )
 
 

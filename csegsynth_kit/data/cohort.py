@@ -71,6 +71,12 @@ class Cohort:
         """Whether any part of these maps or answers is simulated."""
         return bool(self.provenance.get("simulated"))
 
+    @property
+    def statement(self) -> str:
+        """What must be said wherever this cohort is shown."""
+        source = self.provenance.get("source", "unknown source")
+        return self.provenance.get("statement") or f"Segmentations of {source}."
+
     @cached_property
     def persons(self) -> pd.Series:
         """The person each row belongs to; retest rows share one."""

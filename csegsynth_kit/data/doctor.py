@@ -254,7 +254,9 @@ def check_answers(frame: pd.DataFrame) -> list[Finding]:
     # With few questions, two people can well agree.
     many = numbers[numbers.notna().sum(axis=1) >= _MANY_ANSWERS]
     repeated = many[many.duplicated(keep=False)]
-    groups = repeated.groupby(list(repeated.columns), dropna=False, sort=False).groups
+    groups: dict[bytes, list[str]] = defaultdict(list)
+    for participant, row in zip(repeated.index, repeated.to_numpy(float), strict=True):
+        groups[row.tobytes()].append(participant)
     return [
         Finding(
             "doubt",

@@ -115,8 +115,8 @@ def _infer(numbers: pd.Series, numeric: bool, levels: tuple[str, ...], observed:
         ordered = any(set(levels) <= set(words) for words in ORDERED_WORDS)
         return ("ordinal" if ordered and len(levels) > 2 else "categorical"), levels
     if numeric:
-        if len(observed) == 2:
-            return "categorical", tuple(sorted(observed, key=float))
+        if len(observed) == 2 and numbers.dropna().isin(range(-1, 10)).all():
+            return "categorical", tuple(sorted(observed, key=float))  # Codes, not amounts.
         whole = (numbers.dropna() % 1 == 0).all()
         return ("ordinal" if whole and len(observed) <= 7 else "continuous"), ()
     for words in ORDERED_WORDS:

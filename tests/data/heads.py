@@ -27,16 +27,18 @@ def head(growth: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         growth: Width relative to the usual head, so that heads differ.
 
     Returns:
-        (3, 66, 78, 63) float32 WM, GM, CSF, and the (4, 4) affine.
+        (3, 66, 78, 70) float32 WM, GM, CSF, and the (4, 4) affine.
     """
     maps, affine = template_maps()
-    maps = np.pad(maps, [(0, 0), (1, 0), (0, 1), (0, 0)])
+    before = np.array([1, 0, 21])  # Room below, which the template lacks.
+    maps = np.pad(maps, [(0, 0), (1, 0), (0, 1), (21, 0)])
     shape = [n // f for n, f in zip(maps.shape[1:], POOL, strict=True)]
     blocks = maps.reshape(3, shape[0], POOL[0], shape[1], POOL[1], shape[2], POOL[2])
     pooled = blocks.mean(axis=(2, 4, 6))
     pooled_affine = np.diag([*(np.array(POOL) * SIZE), 1.0])
     pooled_affine[0, 0] *= growth
-    pooled_affine[:3, 3] = affine[:3, 3] * SIZE + [3.0, -5.0, 7.0]
+    first = (np.array(POOL) - 1) / 2 - before
+    pooled_affine[:3, 3] = (affine[:3, 3] + first) * SIZE + [3.0, -5.0, 7.0]
     # The template's rim of CSF is one voxel thin; a real brain mask is wider.
     rim = gaussian_filter(pooled.sum(axis=0), 0.6) - pooled.sum(axis=0)
     pooled[2] += np.clip(rim, 0, 1 - pooled.sum(axis=0))
@@ -51,7 +53,7 @@ def label_head(*, outer: bool = True, growth: float = 1.0) -> tuple[np.ndarray, 
         growth: As in :func:`head`.
 
     Returns:
-        (66, 78, 63) int32 labels, and the (4, 4) affine.
+        (66, 78, 70) int32 labels, and the (4, 4) affine.
     """
     tissues, affine = head(growth)
     best = np.concatenate([tissues, 1 - tissues.sum(axis=0, keepdims=True)]).argmax(axis=0)
@@ -63,7 +65,7 @@ def label_head(*, outer: bool = True, growth: float = 1.0) -> tuple[np.ndarray, 
         0,
     )
     ventricles = np.zeros(best.shape, bool)
-    ventricles[27:39, 34:54, 27:37] = True
+    ventricles[27:39, 34:54, 34:44] = True
     labels[(labels == 24) & ventricles] = 4
     # Coarse voxels lose thin CSF: a layer of one voxel around the brain stands for it.
     labels[(labels == 0) & binary_dilation(best < 3)] = 24
