@@ -201,7 +201,7 @@ class Features:
         wrong = known.isna() & answers.notna()
         if wrong.any():
             raise TableError(
-                f"{column.name} = {answers[wrong].iloc[0]!r} is not a possible answer",
+                f"{column.name} = {answers[wrong].tolist()[0]!r} is not a possible answer",
                 f"Possible answers are {', '.join(column.levels)}.",
             )
         return known.where(known.notna(), np.nan)
@@ -318,7 +318,7 @@ def _checked_numbers(answers: pd.Series, column: Column) -> pd.Series:
     if wrong.any():
         remedy = f"Give a number from {low:g} to {high:g}" if np.isfinite(low) else "Give a number"
         raise TableError(
-            f"{column.name} = {answers[wrong].iloc[0]!r} is not possible",
+            f"{column.name} = {answers[wrong].tolist()[0]!r} is not possible",
             f"{remedy}{f' ({column.units})' if column.units else ''}, or leave it out.",
         )
     return numbers.astype(float)

@@ -82,9 +82,13 @@ def type_column(
     numeric = bool(answers.notna().any() and numbers[answers.notna()].notna().all())
     if name == "sex" and not numeric:
         answers = answers.map(lambda a: SEX_WORDS.get(str(a).lower(), a), na_action="ignore")
-    levels = tuple(known_levels) or tuple(map(str, described.get("Levels") or ()))
+    stated = tuple(map(str, described.get("Levels") or ()))
+    levels = tuple(known_levels) or stated
+    if known_levels and known_kind == "categorical" and name not in known.recode:
+        # A newer release may offer an answer that was not there when the table became known.
+        levels += tuple(level for level in stated if level not in levels)
     if name == "sex" and not numeric:  # "F" and "M" are read as "female" and "male", in that order
-        levels = tuple(sorted(SEX_WORDS.get(level.lower(), level) for level in levels))
+        levels = tuple(sorted({SEX_WORDS.get(level.lower(), level) for level in levels}))
     observed = sorted(answers.dropna().unique())
     kind = kinds.get(name) or described.get("Kind") or known_kind or None
     if kind is None:
@@ -121,7 +125,8 @@ def _infer(numbers: pd.Series, numeric: bool, levels: tuple[str, ...], observed:
         return ("ordinal" if whole and len(observed) <= 7 else "continuous"), ()
     for words in ORDERED_WORDS:
         if set(map(str.lower, observed)) <= set(words) and len(observed) > 1:
-            return "ordinal", tuple(word for word in words)
+            written = {answer.lower(): answer for answer in observed}
+            return "ordinal", tuple(written.get(word, word) for word in words)
     if len(observed) > MOST_LEVELS or (len(observed) > 12 and len(observed) > len(numbers) / 4):
         return "text", ()
     return "categorical", tuple(observed)
