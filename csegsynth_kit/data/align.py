@@ -5,6 +5,7 @@ scanners and tools. Rotation, shift and size are therefore fitted on smoothed 4 
 the center of mass; rotation and shift are applied, size is not, so that volumes stay.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
@@ -216,23 +217,36 @@ def resample(
     factor = fine.shape[0] // grid.shape[0]
     offsets = (-0.25, 0.25) if twice else (0.0,)
     matrix = torch.from_numpy(to_index @ fine.affine)
-    y = torch.arange(fine.shape[1], dtype=torch.float64)[:, None] * matrix[:3, 1]
-    z = torch.arange(fine.shape[2], dtype=torch.float64)[:, None] * matrix[:3, 2]
-    plane = y[:, None] + z[None, :] + matrix[:3, 3]
+    low, high = _reached(tuple(maps.shape[1:]), to_index, grid)
+    steps = [
+        torch.arange(i * factor, j * factor, dtype=torch.float64)[:, None] * matrix[:3, axis]
+        for axis, (i, j) in enumerate(zip(low, high, strict=True))
+    ]
+    plane = steps[1][:, None] + steps[2][None, :] + matrix[:3, 3]
     diagonal = matrix[:3, :3].sum(dim=1)
     pooled = torch.zeros(len(maps), *grid.shape)
+    inside = pooled[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     sums = np.zeros(len(maps))
     planes = max(1, 16 // factor)
-    for start in range(0, grid.shape[0], planes):
-        stop = min(start + planes, grid.shape[0])
-        x = torch.arange(start * factor, stop * factor, dtype=torch.float64)
-        index = plane + (x[:, None] * matrix[:3, 0])[:, None, None]
+    for start in range(0, inside.shape[1], planes):
+        x = steps[0][start * factor : (start + planes) * factor]
+        index = plane + x[:, None, None]
         for offset in offsets:
             moved = (index + offset * diagonal).float()
             slab = _sample(maps, moved.view(-1, 3)).view(len(maps), *moved.shape[:3])
-            pooled[:, start:stop] += F.avg_pool3d(slab[None], factor)[0] / len(offsets)
+            inside[:, start : start + planes] += F.avg_pool3d(slab[None], factor)[0] / len(offsets)
             sums += slab.sum(dim=(1, 2, 3), dtype=torch.float64).numpy() / len(offsets)
     return pooled, sums
+
+
+def _reached(shape: tuple[int, ...], to_index: np.ndarray, grid: Grid) -> tuple[list, list]:
+    """Return the first and one past the last voxel of ``grid`` that maps of a shape touch."""
+    corners = np.array(list(itertools.product(*((-1, n) for n in shape))), dtype=float)
+    to_grid = np.linalg.inv(to_index @ grid.affine)
+    touched = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
+    low = np.clip(np.floor(touched.min(axis=0) + 0.5), 0, grid.shape).astype(int)
+    high = np.clip(np.ceil(touched.max(axis=0) - 0.5) + 1, 0, grid.shape).astype(int)
+    return low.tolist(), np.maximum(low, high).tolist()
 
 
 def _sample(maps: Tensor, index: Tensor) -> Tensor:

@@ -152,7 +152,8 @@ def _with_answers(
     if not kept:
         raise CohortError(
             f"none of its {len(rows)} ids has a map: rows are like {rows[0]}, maps like {ids[0]}",
-            "Give the table of these participants, with ids as in the names of the maps.",
+            "Give the table of these participants, with ids as in the names of the maps, or an "
+            "empty list of tables to go without.",
             table,
         )
     return kept, findings

@@ -64,7 +64,7 @@ def prepare(
         layout: ``fast``, ``fmriprep``, ``freesurfer``, or ``auto`` if there is only one.
         participants: Table of answers, or several that share their ids. Without it,
             ``participants.tsv`` is looked for in the source and up to two folders above; if
-            there is none the cohort has no features.
+            there is none, or the list is empty, the cohort has no features.
         grid: Name of the grid: ``full``, ``small``, ``tiny`` or ``paper``.
         features: Columns to use as features instead of the default ones.
         align: Rotate and shift every head to the template (not on the ``paper`` grid).

@@ -121,7 +121,7 @@ def soft_dice(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 def test_real_heads_come_to_lie_on_each_other(real_data):
     scans = {s.participant: s for s in discover(real_data / "synthseg").scans}
     before, after = [], []
-    for name in ("sub-01", "sub-07", "sub-17"):  # Pitch of 34, 0 and 22 degrees.
+    for name in ("sub-01", "sub-07"):  # Pitch of 34 and 0 degrees.
         maps = clean_labels(read_subject(scans[name])).maps
         before.append(place(maps, GRIDS["small"], align=False).shares)
         placed = place(maps, GRIDS["small"])

@@ -106,6 +106,12 @@ def test_without_a_table_there_are_maps_and_no_features(tmp_path):
     assert "there is no table of participants" in report_of(tmp_path / "out")
 
 
+def test_an_empty_list_of_tables_means_none(source, tmp_path):
+    cohort = prepare(source, tmp_path / "out", participants=[], **FAST)
+    assert cohort.ids == ("sub-1", "sub-2", "sub-3")
+    assert cohort.columns == ()
+
+
 @pytest.mark.parametrize("up", [0, 1, 2])
 def test_the_table_is_looked_for_above_the_source(tmp_path, up):
     folder = tmp_path / "a" / "b" / "source"

@@ -18,7 +18,7 @@ from csegsynth_kit.errors import MapError, TableError
 Layout = Literal["fast", "fmriprep", "freesurfer"]
 IMAGE = re.compile(r"\.(nii|nii\.gz|mgz)$")
 #: Entities that tell several scans of one participant apart, in the order they are sorted by.
-_VARIANTS = ("ses", "acq", "ce", "rec", "run", "echo", "desc", "res")
+_VARIANTS = ("ses", "acq", "ce", "rec", "run", "echo", "space", "desc", "res")
 _ENTITY = re.compile(r"(?:^|[_/])([a-z]+)-([A-Za-z0-9+]+)")
 #: Folder and file names that say nothing about who was scanned.
 _GENERIC = re.compile(

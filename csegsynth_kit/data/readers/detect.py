@@ -58,7 +58,8 @@ def discover(source: Path | str, layout: Layout | Literal["auto"] = "auto") -> D
     source = Path(source)
     paths = _images(source)
     found = {name: reader.find(paths, source) for name, reader in READERS.items()}
-    unusable = refused.find([p for p in paths if not _claimed(p, found)], source)
+    claimed = {f for item in found.values() for scan in item.scans for f in scan.files}
+    unusable = refused.find([path for path in paths if path not in claimed], source)
     if layout == "auto":
         present = [name for name in READERS if _counts(name, found)]
         if len(present) > 1:
@@ -122,10 +123,6 @@ def _images(source: Path) -> list[Path]:
             source,
         )
     return sorted(images)
-
-
-def _claimed(path: Path, found: dict[str, Found]) -> bool:
-    return any(path in scan.files for item in found.values() for scan in item.scans)
 
 
 def _counts(name: str, found: dict[str, Found]) -> bool:

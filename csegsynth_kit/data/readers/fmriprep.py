@@ -39,45 +39,54 @@ _VALUES = dict(zip(MEASURED, LABELS["bids"], strict=False))
 def find(paths: Sequence[Path], root: Path) -> Found:
     """Recognize native probseg sets and dseg maps; probseg wins where both exist."""
     sets: dict[tuple, dict[str, Path]] = defaultdict(dict)
-    labels: dict[tuple, Path] = {}
+    labels: list[tuple[tuple, Path]] = []
     for path in paths:
         space = entities(path.name).get("space")
         if space is not None and space not in OWN_SPACES:
             continue
         match = _PROBSEG.match(path.name)
         if match:
-            sets[path.parent, match["stem"]][match["tissue"] + match["end"]] = path
+            sets[path.parent, match["stem"], match["end"]][match["tissue"]] = path
             continue
         match = _DSEG.match(path.name)
         if match and entities(path.name).get("desc") not in ("aseg", "aparcaseg"):
-            labels[path.parent, match["stem"]] = path
-    return _scans(sets, labels, root)
-
-
-def _scans(sets: dict[tuple, dict[str, Path]], labels: dict[tuple, Path], root: Path) -> Found:
+            labels.append(((path.parent, match["stem"]), path))
     scans, findings = [], []
-    for key in sorted({*sets, *labels}):
-        members = {name.split(".")[0]: path for name, path in sets.get(key, {}).items()}
-        path = labels.get(key) or next(iter(members.values()))
-        try:
-            participant = participant_of(path, root, key[1])
-        except MapError as error:
-            findings.append(Finding("excluded", path.name, "bad-id", str(error)))
-            continue
-        missing = [tissue for tissue in MEASURED if tissue not in members]
-        variant = variant_of(path, root)
-        if not missing:
-            files = tuple(members[tissue] for tissue in MEASURED)
-            scans.append(Scan(participant, "fmriprep", "probseg", files, variant))
-        elif key in labels:
-            scans.append(Scan(participant, "fmriprep", "dseg", (labels[key],), variant))
-        else:
-            message = (
-                f"{path.name}: no map of {' and '.join(missing)} beside it. "
-                "All of WM, GM and CSF are needed."
-            )
-            findings.append(Finding("excluded", participant, "missing-tissue", message))
+    complete = {key[:2] for key, members in sets.items() if len(members) == len(MEASURED)}
+    for key, members in sorted(sets.items()):
+        files = [members.get(tissue) for tissue in MEASURED]
+        if len(members) == len(MEASURED) or key[:2] not in {stem for stem, _ in labels}:
+            _add(scans, findings, "probseg", files, key[1], root)
+    for key, path in sorted(labels):
+        if key not in complete:
+            _add(scans, findings, "dseg", [path], key[1], root)
     return Found(scans, findings)
+
+
+def _add(
+    scans: list[Scan],
+    findings: list[Finding],
+    kind: str,
+    files: list[Path | None],
+    stem: str,
+    root: Path,
+) -> None:
+    """Add a scan, or the finding why these files are none."""
+    some = next(path for path in files if path is not None)
+    try:
+        participant = participant_of(some, root, stem)
+    except MapError as error:
+        findings.append(Finding("excluded", some.name, "bad-id", str(error)))
+        return
+    missing = [t for t, path in zip(MEASURED, files, strict=False) if path is None]
+    if missing:
+        message = (
+            f"{some.name}: no map of {' and '.join(missing)} beside it. "
+            "All of WM, GM and CSF are needed."
+        )
+        findings.append(Finding("excluded", participant, "missing-tissue", message))
+        return
+    scans.append(Scan(participant, "fmriprep", kind, tuple(files), variant_of(some, root)))
 
 
 def read(scan: Scan) -> SubjectMaps:

@@ -31,6 +31,26 @@ def test_own_space_is_read(tmp_path, prefix):
     assert len(discover(tmp_path).scans) == 1
 
 
+def test_the_plain_name_wins_over_the_same_space_by_name(tmp_path):
+    write_probseg(tmp_path, "sub-01", prefix="_space-T1w")
+    write_probseg(tmp_path, "sub-01")
+    (scan,) = discover(tmp_path).scans
+    assert "space" not in scan.files[0].name
+
+
+def test_dseg_stands_in_for_an_incomplete_probseg(tmp_path):
+    write_probseg(tmp_path, "sub-01")["GM"].unlink()
+    write_dseg(tmp_path, "sub-01")
+    assert [s.kind for s in discover(tmp_path).scans] == ["dseg"]
+
+
+def test_a_compressed_twin_is_a_second_map(tmp_path):
+    path = write_dseg(tmp_path, "sub-01")
+    path.with_suffix("").write_bytes(b"the same, not compressed")
+    with pytest.raises(CohortError, match="two maps claim to be sub-01"):
+        discover(tmp_path)
+
+
 @pytest.mark.parametrize("space", ["MNI152NLin2009cAsym", "MNI152NLin6Asym_res-2", "fsaverage"])
 def test_a_template_space_is_refused_by_name(tmp_path, space):
     write_probseg(tmp_path, "sub-01", prefix=f"_space-{space}")
