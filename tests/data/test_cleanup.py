@@ -27,21 +27,28 @@ def test_what_does_not_belong_is_removed(tmp_path, what):
     brain = np.argwhere(np.isin(labels, (2, 3, 41, 42)))
     x, y, _ = brain.mean(axis=0).astype(int)
     bottom = brain[:, 2].min()
-    if what == "spine":  # Wide enough that only its place tells it apart.
-        labels[x - 4 : x + 5, y - 4 : y + 5, : bottom - 2] = 24
+    belongs = 0
+    if what == "spine":  # Wide and joined to the head: only its place tells it apart.
+        x, y, _ = brain[brain[:, 2].argmin()]
+        column = labels[x - 4 : x + 5, y - 4 : y + 5, :bottom]
+        column[column == 0] = 24
+        belongs = (original[..., :bottom] != labels[..., :bottom])[..., bottom - 2 :].sum()
     elif what == "shell":  # Dura: one voxel thin, joined to the head at one end.
-        top = np.argwhere(labels > 0)[:, 2].max()
-        labels[x, y, top + 1 : top + 3] = 24
+        top = np.flatnonzero(labels[x, y])[-1]
+        labels[x, y, top + 1 : top + 6] = 24
+        belongs = 2
     elif what == "island":
         labels[1:5, 1:5, 47:51] = 24
     else:
         labels[1:5, 1:5, 47:51] = 3
-    added = (labels != original).sum() * abs(np.linalg.det(affine)) / 1000
+    voxel = abs(np.linalg.det(affine)) / 1000
+    least = ((labels != original).sum() - belongs) * voxel
 
     result = cleaned(tmp_path, labels, affine)
 
     tissue = 1 if what == "piece of brain" else 2
-    assert result.removed_ml[tissue] == pytest.approx(added, abs=0.08)
+    # A stub close to the brain may stay or go.
+    assert least - 0.01 <= result.removed_ml[tissue] <= least + belongs * voxel + 0.1
     assert result.maps.labels.shape == result.maps.tissues.shape[1:]
     left = np.isin(result.maps.labels, (2, 3, 41, 42)).sum()
     assert left == len(brain)
