@@ -79,7 +79,7 @@ def run_series(
         bar.set_postfix_str(notebook.stem)
         executed = out / "notebooks" / notebook.name
         try:
-            _execute(notebook, executed, parameters)
+            execute(notebook, executed, parameters)
         finally:
             if executed.exists():
                 _to_html(executed)
@@ -113,7 +113,8 @@ def write_index(out: Path, parameters: Mapping[str, Scalar]) -> Path:
     return out / "index.html"
 
 
-def _execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) -> None:
+def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) -> None:
+    """Execute one notebook in its own folder, or raise SeriesError with the failing cell."""
     try:
         papermill.execute_notebook(
             notebook,

@@ -240,6 +240,9 @@ class SegmentationMaps:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, chosen: slice) -> "SegmentationMaps":
+        return SegmentationMaps(self.probabilities[chosen], self.grid, self.labels[chosen])
+
     def volumes_ml(self) -> pd.DataFrame:
         """Return a tidy table: ``map``, ``tissue``, ``volume_ml``."""
         volumes = volumes_ml(self.probabilities[:, : len(MEASURED)], self.grid.voxel_ml)

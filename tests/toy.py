@@ -11,7 +11,7 @@ from csegsynth_kit.data.schema import Column
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.maps import Grid, average_pool, quantize, volumes_ml
 
-TOY_GRID = Grid("toy", (8, 12, 16), (20.0, 18.0, 12.0), (3.0, -5.0, 7.0))
+TOY_GRID = Grid("toy", (8, 12, 16), (12.0, 10.0, 7.0), (3.0, -5.0, 7.0))
 TOY_COLUMNS = (
     Column("age", "continuous", units="years"),
     Column("sex", "categorical", ("female", "male")),

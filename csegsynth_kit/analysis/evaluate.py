@@ -8,6 +8,7 @@ import pandas as pd
 
 from csegsynth_kit.analysis.generate import predict_volumes
 from csegsynth_kit.analysis.regression import fit_baselines
+from csegsynth_kit.analysis.truth import known_truth
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import CohortError
@@ -48,14 +49,7 @@ class VolumeEvaluation:
 
 
 def evaluate_volumes(
-    model: Family,
-    train: Cohort,
-    test: Cohort,
-    *,
-    n: int = 16,
-    seed: int = 0,
-    truth: np.ndarray | None = None,
-    name: str = "CSegSynth",
+    model: Family, train: Cohort, test: Cohort, *, n: int = 16, seed: int = 0, name: str = "model"
 ) -> VolumeEvaluation:
     """Compare the model with conventional regression on test participants.
 
@@ -65,32 +59,65 @@ def evaluate_volumes(
         test: Participants seen by neither training nor model selection.
         n: Draws per person.
         seed: Of the latents.
-        truth: (N, 3) best possible prediction, where it is known (simulated cohorts).
         name: Name of the model in tables.
 
     Raises:
         CohortError: if test and training share participants or count CSF differently.
     """
     _require_comparable(model, train, test)
-    draws = predict_volumes(model, test.table[list(model.features.questions)], n=n, seed=seed)
-    predictions = {
-        baseline.name: baseline.predict(test.table)
-        for baseline in fit_baselines(train, model.features)
-    }
-    ridge = predictions[list(predictions)[-1]]
+    return evaluate_people(
+        model,
+        train,
+        test.table,
+        test.volumes.to_numpy(),
+        persons=test.persons.to_numpy(),
+        n=n,
+        seed=seed,
+        name=name,
+    )
+
+
+def evaluate_people(
+    model: Family,
+    train: Cohort,
+    people: pd.DataFrame,
+    volumes: np.ndarray,
+    *,
+    persons: np.ndarray | None = None,
+    n: int = 16,
+    seed: int = 0,
+    name: str = "model",
+) -> VolumeEvaluation:
+    """As :func:`evaluate_volumes`, for people of whom only answers and volumes are known.
+
+    Args:
+        model: A trained conditional model.
+        train: Its training participants.
+        people: (N rows) answers.
+        volumes: (N, 3) true volumes (mL).
+        persons: (N,) person of each row, where rows may share one.
+        n: Draws per person.
+        seed: Of the latents.
+        name: Name of the model in tables.
+    """
+    truth = known_truth(train)
+    draws = predict_volumes(model, people[list(model.features.questions)], n=n, seed=seed)
+    baselines = fit_baselines(train, model.features)
+    predictions = {baseline.name: baseline.predict(people) for baseline in baselines}
+    ridge = predictions[baselines[-1].name]
     predictions[f"{name}, one draw"] = draws[:, 0]
     predictions[f"{name}, mean of {n} draws"] = draws.mean(axis=1)
+    spreads = spread(draws, volumes)
     if truth is not None:
-        predictions["best possible"] = truth
-    volumes = test.volumes.to_numpy()
-    persons = test.persons.to_numpy()
+        predictions["best possible"] = truth.predict(people)
+        spreads["true_within_sd_ml"] = truth.floor()["sd_ml"].to_numpy()
     return VolumeEvaluation(
         volumes,
         draws,
         predictions,
         score_table(predictions, volumes, persons=persons, seed=seed),
         mae_ratio(draws.mean(axis=1), ridge, volumes, persons=persons, seed=seed),
-        spread(draws, volumes),
+        spreads,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.export import export_bids
+from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.maps import SegmentationMaps, volumes_ml
 from csegsynth_kit.models import Family, Rng
@@ -31,11 +32,13 @@ class SyntheticMaps(SegmentationMaps):
 
     Args:
         answers: The answers asked for, one row per map (empty without features).
+        columns: What the columns of ``answers`` are.
         warnings: Answers outside what the model has seen.
         card: What the model was trained on.
     """
 
     answers: pd.DataFrame
+    columns: tuple[Column, ...]
     warnings: tuple[str, ...]
     card: dict
 
@@ -52,16 +55,21 @@ class SyntheticMaps(SegmentationMaps):
             labels = [f"sub-{participant}draw{i + 1:02d}" for i in range(len(self))]
             maps = SegmentationMaps(self.probabilities, self.grid, tuple(labels))
         answers = self.answers.set_axis(list(maps.labels))
-        description = {"GeneratedFrom": "answers in participants.tsv", **self.card}
+        about = {
+            "GeneratedFrom": "the answers in participants.tsv",
+            "TrainedOnSimulatedData": self.card["simulated"],
+        }
         if self.warnings:
-            description["Warnings"] = list(self.warnings)
+            about["Warnings"] = list(self.warnings)
         return export_bids(
             maps,
             out,
             synthetic=True,
             csf_definition=self.card["csf_definition"],
-            description=description,
+            extra=about,
             participants=answers,
+            columns=self.columns,
+            dtype="float32",  # Steps of 1/255 would round away the faint edges of soft maps.
         )
 
 
@@ -99,8 +107,18 @@ def generate(
     persons = range(1) if table is None else range(len(table))
     latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in persons])
     maps = torch.cat([part.cpu() for part in _stream(model, table, latents)])
-    labels, answers = _labels(table, n)
-    return SyntheticMaps(maps, grid, labels, answers, warnings, dict(model.card))
+    return _synthetic(model, maps, table, n, warnings)
+
+
+def generate_shared(model: Family, people: People, *, seed: int = 0) -> SyntheticMaps:
+    """As :func:`generate` with one draw, but the same latent for everybody.
+
+    For one person at several ages, or with several answers.
+    """
+    table, warnings = checked_people(model, people)
+    shared = latents_of(model, 0, n=1, seed=seed)
+    maps = torch.cat([m.cpu() for m in _stream(model, table, torch.cat([shared] * len(table)))])
+    return _synthetic(model, maps, table, 1, warnings)
 
 
 def predict_volumes(
@@ -211,6 +229,16 @@ def _stream(model: Family, table: pd.DataFrame | None, latents: Tensor) -> Itera
 def _range(answers: pd.Series) -> str:
     unique = sorted(set(answers))
     return str(unique[0]) if len(unique) == 1 else f"{unique[0]} to {unique[-1]}"
+
+
+def _synthetic(
+    model: Family, maps: Tensor, table: pd.DataFrame | None, n: int, warnings: tuple[str, ...]
+) -> SyntheticMaps:
+    labels, answers = _labels(table, n)
+    columns = model.features.columns if model.conditional else ()
+    return SyntheticMaps(
+        maps, model.config.grid, labels, answers, columns, warnings, dict(model.card)
+    )
 
 
 def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.DataFrame]:

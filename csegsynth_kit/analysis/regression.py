@@ -8,6 +8,7 @@ import pandas as pd
 import statsmodels.api as sm
 from sklearn.linear_model import RidgeCV
 
+from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 
@@ -42,6 +43,29 @@ def fit_baselines(train: Cohort, features: Features) -> list[Baseline]:
         name = " + ".join(features.names[i] for i in chosen)
         baselines.append(_least_squares(name, train, features, chosen))
     return [*baselines, _ridge(train, features)]
+
+
+def regression_effects(train: Cohort, features: Features) -> pd.DataFrame:
+    """Effects of a linear regression on all features, with what the sample size allows to tell.
+
+    Args:
+        train: Training participants.
+        features: Fitted on the same participants.
+
+    Returns:
+        One row per question with one column and tissue: ``effect_ml`` (mL per standard deviation)
+        and its 95 % confidence interval ``effect_low`` and ``effect_high`` (statsmodels OLS).
+    """
+    x = sm.add_constant(features.impute(features.encode(train.table).values))
+    rows = []
+    for tissue, y in zip(MEASURED, train.volumes.to_numpy().T, strict=True):
+        fit = sm.OLS(y, x).fit()
+        table = np.column_stack([fit.params, fit.conf_int()])[1:]
+        for name, (effect, low, high) in zip(features.names, table, strict=True):
+            if name in features.questions:
+                interval = {"effect_low": low, "effect_high": high}
+                rows.append({"feature": name, "tissue": tissue, "effect_ml": effect, **interval})
+    return pd.DataFrame(rows)
 
 
 def _least_squares(name: str, train: Cohort, features: Features, chosen: list[int]) -> Baseline:

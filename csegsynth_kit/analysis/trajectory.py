@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
+from scipy.stats import t
 
 from csegsynth_kit.analysis.generate import grid_of_people, predict_shared_volumes
+from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import TableError
@@ -135,6 +137,54 @@ def regression_lines(
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def slopes(
+    model: Family,
+    person: Mapping,
+    regression: AgeRegression,
+    *,
+    around: Sequence[float] = (30, 50, 70),
+    truth: Truth | None = None,
+    draws: int = 32,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Change per decade around some ages, in both scenarios.
+
+    Args:
+        model: A trained conditional model.
+        person: Answers.
+        regression: How the other answers go with age.
+        around: Ages (years); the slope is over the decade around each. Decades the training
+            participants do not span are left out.
+        truth: The truth behind the cohort, where it is known.
+        draws: Individuals whose mean is taken.
+        seed: Of the latents.
+
+    Returns:
+        ``scenario``, ``age_years``, ``tissue``, ``slope_ml_per_decade`` with its 95 % interval
+        over pairs of draws ``slope_low`` and ``slope_high``, and ``true_slope``.
+    """
+    youngest, oldest = model.features.support[model.features.questions.index("age")]
+    centers = [age for age in around if youngest <= age - 5 and age + 5 <= oldest]
+    rows = []
+    for name, moving in (("ideal", None), ("regressed", regression)):
+        for center in centers:
+            people = scenario(person, (center - 5, center + 5), regression=moving)
+            volumes = predict_shared_volumes(model, people, n=draws, seed=seed)
+            change = volumes[1] - volumes[0]
+            pairs = change.reshape(2, -1, len(MEASURED)).mean(0)  # antithetic twins
+            margin = t.ppf(0.975, len(pairs) - 1) * pairs.std(0, ddof=1) / np.sqrt(len(pairs))
+            known = np.full(len(MEASURED), np.nan)
+            if truth is not None:
+                known = np.subtract(*truth.predict(people)[::-1])
+            for i, tissue in enumerate(MEASURED):
+                slope = pairs[:, i].mean()
+                estimate = {"slope_ml_per_decade": slope, "true_slope": known[i]}
+                interval = {"slope_low": slope - margin[i], "slope_high": slope + margin[i]}
+                about = {"scenario": name, "age_years": center, "tissue": tissue}
+                rows.append({**about, **estimate, **interval})
+    return pd.DataFrame(rows)
 
 
 def _require_age(features: Features) -> None:

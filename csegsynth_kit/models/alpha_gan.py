@@ -7,9 +7,11 @@ random code z by a person's features c.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csegsynth_kit.data.features import Features
@@ -69,12 +71,16 @@ class AlphaGANConfig:
         architecture: ``published`` or ``compact`` networks.
         base: Channel base of the published networks (32 in the paper).
         latent: Entries of the code, and spatial templates, of the compact networks.
+        spare: Code entries that pre-training leaves unused; fine-tuning gives them to what its
+            cohort shows and the pre-training cohort did not, such as old age.
         doublings: Doublings from the template grid to ``grid``, which must be divisible by
             2 ** (doublings + 1).
         width: Channels of the compact generator's refining convolutions.
         reader_widths: Channels per level of the compact encoder and critic, fine to coarse, from
             patches of 4 voxels on; the grid must be divisible by 2 ** (len(reader_widths) + 1).
         hidden: Width of the compact code critic and transform.
+        component_start: Start compact generator and encoder from principal components.
+        regression_start: Start the compact transform from the regression of codes on features.
         answer_flags: Tell T which questions are unanswered.
         reconstruction_loss: ``cross_entropy``, or the published ``bce`` per channel.
         penalty_norm: ``per_sample``, or the published ``reference`` over channels.
@@ -96,10 +102,13 @@ class AlphaGANConfig:
     architecture: Literal["published", "compact"] = "compact"
     base: int = 32
     latent: int = 64
+    spare: int = 0
     doublings: int = 0
     width: int = 16
     reader_widths: tuple[int, ...] = (64,)
     hidden: int = 128
+    component_start: bool = True
+    regression_start: bool = True
     answer_flags: bool = True
     reconstruction_loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     penalty_norm: Literal["per_sample", "reference"] = "per_sample"
@@ -129,13 +138,16 @@ class AlphaGAN(Family):
             self.generator = compact.CompactGenerator(c.grid, c.doublings, c.latent, c.width)
             self.encoder = compact.CompactEncoder(c.grid, c.doublings, c.latent, c.reader_widths)
             self.critic = compact.CompactCritic(c.grid, c.reader_widths)
-            self.code_critic = compact.CompactCodeCritic(c.latent, c.hidden)
+            self.code_critic = compact.CompactCodeCritic(c.latent - c.spare, c.hidden)
         if features is not None:
             self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
             if c.architecture == "published":
                 self.transform = published.PublishedTransform(self.n_inputs, c.base)
             else:
-                self.transform = compact.CompactTransform(self.n_inputs, c.latent, c.hidden)
+                squared = [i for i, name in enumerate(features.names) if name == "age"]
+                self.transform = compact.CompactTransform(
+                    self.n_inputs, c.latent, c.hidden, squared
+                )
 
     @property
     def objective(self) -> Objective:
@@ -161,8 +173,22 @@ class AlphaGAN(Family):
     def code(self, latents: Tensor, features: Tensor | None) -> Tensor:
         """Map (N, L) random codes to the codes of people with these features."""
         if not self.conditional:
-            return latents
+            return self._without_spare(latents)
         return self.transform(latents, features[:, : self.n_inputs])
+
+    def encode(self, maps: Tensor) -> Tensor:
+        """Map (N, T, X, Y, Z) maps to (N, L) codes."""
+        return self._without_spare(self.encoder(maps))
+
+    def _without_spare(self, code: Tensor) -> Tensor:
+        """Set the entries to 0 that pre-training leaves to fine-tuning."""
+        if self.conditional or not self.config.spare:
+            return code
+        return F.pad(code[:, : -self.config.spare], (0, self.config.spare))
+
+    def _judged(self, code: Tensor) -> Tensor:
+        """Let the code critic see the entries that pre-training uses."""
+        return self.code_critic(code[:, : code.shape[1] - self.config.spare])
 
     def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
         """Map (N, L) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
@@ -170,25 +196,29 @@ class AlphaGAN(Family):
 
     def reconstruct(self, maps: Tensor) -> Tensor:
         """Encode and generate (N, T, X, Y, Z) maps again."""
-        return self.generator(self.encoder(maps)).float().softmax(1)
+        return self.generator(self.encode(maps)).float().softmax(1)
 
     def fit_statistics(self, training: TrainingSet) -> None:
         """Take volume units, and start where principal components and regression lead to."""
         super().fit_statistics(training)
         if self.config.architecture != "compact":
             return
-        if not self.warm_started:
-            compact.start_from_components(self.generator, self.encoder, training.maps())
-        if self.conditional:
+        used, everything = self.config.latent - self.config.spare, self.config.latent
+        start = partial(compact.start_from_components, self.generator, self.encoder)
+        if self.config.component_start and not self.warm_started:
+            start(training.maps(), first=0, last=used)
+        if self.config.component_start and self.conditional:
+            start(training.maps(), first=used, last=everything)
+        if self.config.regression_start and self.conditional:
             with torch.no_grad():
-                codes = torch.cat([self.encoder(maps) for maps in training.maps()])
+                codes = torch.cat([self.encode(maps) for maps in training.maps()])
             inputs = training.features[:, : self.n_inputs]
             compact.start_from_regression(self.transform, inputs, codes)
 
     def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
         """Yield the generator's loss, then those of the critics when it is their turn."""
         goal = self.objective
-        encoded = self.encoder(batch.maps)
+        encoded = self.encode(batch.maps)
         latents = [rng.normal(*self.latent_shape) for _ in range(self._draws_per_person)]
         codes = [self.code(z, batch.features) for z in latents]
         logits = self.generator(torch.cat([encoded, *codes])).float()
@@ -240,9 +270,9 @@ class AlphaGAN(Family):
     def _code_term(self, encoded: Tensor, codes: list[Tensor], phase: float) -> dict[str, Tensor]:
         weight = self.objective.code
         if self._has_code_critic:
-            pulled = self.code_critic(encoded).mean()
+            pulled = self._judged(encoded).mean()
             if self.conditional:
-                pulled = pulled + self.code_critic(codes[0]).mean()
+                pulled = pulled + self._judged(codes[0]).mean()
             return {"code": -phase * weight * pulled}
         if self.config.code_term == "energy":
             # E is not moved by this term: T learns where the codes of such people lie.
@@ -297,10 +327,10 @@ class AlphaGAN(Family):
     def _code_critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
         real = rng.normal(*self.latent_shape)
         with torch.no_grad():
-            fakes = [self.encoder(batch.maps).float()]
+            fakes = [self.encode(batch.maps).float()]
             if self.conditional:
                 fakes.append(self.code(rng.normal(*self.latent_shape), batch.features).float())
-        return self._wasserstein(self.code_critic, real, fakes, rng)
+        return self._wasserstein(self._judged, real, fakes, rng)
 
     def _wasserstein(self, critic, real, fakes, rng) -> dict[str, Tensor]:
         """Wasserstein loss with gradient penalty, in float32: both differentiate twice."""

@@ -18,12 +18,13 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from csegsynth_kit.constants import TISSUES
-from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid, average_pool
 from csegsynth_kit.models.blocks import mlp, shuffle_down, shuffle_up
 
 #: Shares below this are treated as this in logarithms: what lies below is noise.
-_SMALLEST_SHARE = 0.01
+_SMALLEST_SHARE = 1e-3
+#: Components below this share of the largest are round-off.
+_SMALLEST_EIGENVALUE = 1e-9
 #: Variance left to code entries that do not vary, where 1 is usual.
 _SMALLEST_VARIANCE = 1e-4
 #: Penalties among which leave-one-out cross-validation on the training participants chooses.
@@ -57,7 +58,7 @@ class CompactGenerator(nn.Module):
         self.polish = _Refinement(8 * _T, width)
         self.doublings = nn.ModuleList(_Refinement(_T, width) for _ in range(doublings))
         self.register_buffer("coarse_mean", torch.zeros(1, _T, *self.coarse_shape))
-        self.register_buffer("fine_mean", torch.zeros(1, _T, *grid.shape))
+        self.fine_mean = nn.Parameter(torch.zeros(1, _T, *grid.shape))
 
     def forward(self, code: Tensor) -> Tensor:
         """Map (N, L) codes to (N, T, X, Y, Z) logits."""
@@ -164,12 +165,20 @@ class CompactTransform(nn.Module):
 
     ``m`` is linear plus a small network, both starting at 0, as is ``s``; M starts as the
     identity: at first T changes nothing, and the pre-trained generator is used as it is.
+
+    Args:
+        n_features: Length of the features.
+        latent: Length of the code.
+        hidden: Width of the small network.
+        squared: Features that enter the linear part squared as well: brains do not age along
+            a straight line.
     """
 
-    def __init__(self, n_features: int, latent: int, hidden: int):
+    def __init__(self, n_features: int, latent: int, hidden: int, squared: Sequence[int] = ()):
         super().__init__()
+        self.squared = list(squared)
         self.mix = nn.Linear(latent, latent, bias=False)
-        self.linear = nn.Linear(n_features, latent)
+        self.linear = nn.Linear(n_features + len(self.squared), latent)
         self.nonlinear = mlp(n_features, hidden, 2 * latent)
         nn.init.eye_(self.mix.weight)
         for layer in (self.linear, self.nonlinear[-1]):
@@ -179,7 +188,12 @@ class CompactTransform(nn.Module):
     def forward(self, code: Tensor, features: Tensor) -> Tensor:
         """Map (N, L) codes and (N, F) features to (N, L)."""
         shift, spread = self.nonlinear(features).chunk(2, dim=1)
-        return self.mix(code) * torch.tanh(spread).exp() + shift + self.linear(features)
+        mean = shift + self.linear(self.expanded(features))
+        return self.mix(code) * torch.tanh(spread).exp() + mean
+
+    def expanded(self, features: Tensor) -> Tensor:
+        """Append squares to (N, F) features."""
+        return torch.cat([features, features[:, self.squared] ** 2], dim=1)
 
 
 def coarse_grid(grid: Grid, doublings: int) -> Grid:
@@ -190,42 +204,54 @@ def coarse_grid(grid: Grid, doublings: int) -> Grid:
 
 @torch.no_grad()
 def start_from_components(
-    generator: CompactGenerator, encoder: CompactEncoder, chunks: Iterable[Tensor]
+    generator: CompactGenerator,
+    encoder: CompactEncoder,
+    chunks: Iterable[Tensor],
+    *,
+    first: int,
+    last: int,
 ) -> None:
-    """Start templates and encoder at the principal components of the training maps.
+    """Start some templates at the principal components of the training maps.
 
-    Afterwards codes of the training maps have mean 0 and, entry by entry, variance 1, and the
-    generator renders a code as the principal component reconstruction.
+    With ``first`` 0 the mean is taken as well, and codes of the training maps have mean 0 and,
+    entry by entry, variance 1. Otherwise entries before ``first`` keep what they mean, and the
+    new ones describe what those leave over, its mean included: what a pre-training cohort of
+    young adults has never shown. Entries the maps have no dimensions for stay unused.
 
     Args:
-        generator: Freshly built.
-        encoder: Freshly built.
+        generator: Its templates ``first`` to ``last`` are set.
+        encoder: Its scores ``first`` to ``last`` are set.
         chunks: (n, T, X, Y, Z) training maps, a few at a time.
+        first: First code entry.
+        last: One after the last.
     """
+    if first == last:
+        return
     coarse, total, count = [], 0.0, 0
     for maps in chunks:
-        coarse.append(average_pool(maps, encoder.factor))
+        coarse.append(log_shares(average_pool(maps, encoder.factor)).flatten(1))
         total, count = total + log_shares(maps).double().sum(0), count + len(maps)
-    coarse = torch.cat(coarse)
-    logs = log_shares(coarse).flatten(1).double()
-    mean = logs.mean(0)
+    logs = torch.cat(coarse).double()
+    if first == 0:
+        generator.coarse_mean.copy_(logs.mean(0).reshape(generator.coarse_mean.shape))
+        generator.fine_mean.copy_(total[None] / count)
+    mean = generator.coarse_mean.flatten().double()
+    known = F.normalize(encoder.axes[:first].double(), dim=1)
+    left = logs - mean
+    left = left - (left @ known.T) @ known
     # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
-    values, vectors = torch.linalg.eigh((logs - mean) @ (logs - mean).T)
-    kept = min(generator.templates.in_features, count - 1)
+    values, vectors = torch.linalg.eigh(left @ left.T)
+    kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
     values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
-    if not values[-1] > 0:
-        raise ConfigError(
-            f"the {count} training maps span fewer than {kept} dimensions",
-            "Are maps repeated? Use more participants, or a smaller latent.",
-        )
-    axes = (logs - mean).T @ vectors / values.sqrt()
+    axes = left.T @ vectors / values.sqrt()
     axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # eigenvectors come with an arbitrary sign
-    sd = (values / (count - 1)).sqrt()
-    generator.templates.weight.zero_()[:, :kept] = (axes * sd).float()
-    encoder.axes.zero_()[:kept] = (axes / sd).T.float()
-    encoder.offset.zero_()[:kept] = -(mean @ axes / sd).float()
-    generator.coarse_mean.copy_(mean.reshape(1, _T, *generator.coarse_shape))
-    generator.fine_mean.copy_(total[None] / count)
+    size = (values / (count - 1)).sqrt()
+    new = slice(first, first + kept)
+    generator.templates.weight[:, first:last] = 0
+    generator.templates.weight[:, new] = (axes * size).float()
+    encoder.axes[first:last], encoder.offset[first:last] = 0, 0
+    encoder.axes[new] = (axes / size).T.float()
+    encoder.offset[new] = -(mean @ axes / size).float()
 
 
 @torch.no_grad()
@@ -239,10 +265,11 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
         features: (N, F).
         codes: (N, L) codes of the same participants' maps.
     """
-    ridge = RidgeCV(_PENALTIES, alpha_per_target=True).fit(features.cpu(), codes.cpu())
+    expanded = transform.expanded(features)
+    ridge = RidgeCV(_PENALTIES, alpha_per_target=True).fit(expanded.cpu(), codes.cpu())
     transform.linear.weight.copy_(torch.from_numpy(ridge.coef_))
     transform.linear.bias.copy_(torch.from_numpy(ridge.intercept_))
-    residuals = (codes - transform.linear(features)).double()
+    residuals = (codes - transform.linear(expanded)).double()
     covariance = residuals.T @ residuals / (len(residuals) - 1)
     # With few participants for many entries, correlations are noise: shrink them.
     share = min(1.0, len(covariance) / len(residuals))

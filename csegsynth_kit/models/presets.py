@@ -131,10 +131,16 @@ def _as_published(preset: Preset) -> Preset:
 
 _CSEGSYNTH_TINY = Preset(
     "tiny",
-    AlphaGANConfig(GRIDS["tiny"]),
-    pretrain=TrainConfig(steps=800, learning_rate=5e-4, betas=(0.5, 0.9), ema=0.995),
+    AlphaGANConfig(
+        GRIDS["tiny"],
+        latent=128,
+        spare=32,
+        unconditional=Objective(reconstruction=300.0),
+        conditional=Objective(reconstruction=300.0, volume=1.0),
+    ),
+    pretrain=TrainConfig(steps=200, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
     finetune=TrainConfig(
-        steps=800,
+        steps=200,
         learning_rate=3e-4,
         betas=(0.5, 0.9),
         schedule="cosine",

@@ -1,6 +1,6 @@
 """Pictures of maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,8 +86,19 @@ def montage(
     return figure
 
 
-def rows_of_brains(sets: dict[str, SegmentationMaps], view: str = "axial") -> Figure:
-    """Draw several sets of maps in one view, one row per set, for comparison."""
+def rows_of_brains(
+    sets: Mapping[str, SegmentationMaps],
+    view: str = "axial",
+    *,
+    titles: Sequence[str] = (),
+) -> Figure:
+    """Draw several sets of maps in one view, one row per set, for comparison.
+
+    Args:
+        sets: Name to a few maps.
+        view: Which slice.
+        titles: Shown above the columns.
+    """
     columns = max(len(maps) for maps in sets.values())
     figure, axes = plt.subplots(
         len(sets),
@@ -103,6 +114,8 @@ def rows_of_brains(sets: dict[str, SegmentationMaps], view: str = "axial") -> Fi
             ax.set_axis_on()
             brain(one, maps.grid, view, ax=ax)
         axes[row, 0].set_ylabel(name, fontsize=8)
+    for ax, title in zip(axes[0], titles, strict=False):
+        ax.set_title(title, fontsize=8)
     tissue_legend(figure)
     return figure
 

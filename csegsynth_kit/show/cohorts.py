@@ -59,25 +59,18 @@ def doctor_figure(cohort: Cohort) -> Figure:
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(10, 3), layout="constrained", width_ratios=(1, 1.2, 1)
     )
-    _volume_strips(cohort, left)
+    _volume_histograms(cohort, left)
     _finding_counts(cohort, middle)
     _rotations(cohort, right)
     return figure
 
 
-def _volume_strips(cohort: Cohort, ax: Axes) -> None:
-    for i, tissue in enumerate(MEASURED):
-        volumes = cohort.volumes[f"{tissue.lower()}_ml"].to_numpy()
-        # Points of a strip are spread by rank, so that the figure never changes by chance.
-        offsets = (volumes.argsort().argsort() * 0.618) % 1 - 0.5
-        ax.scatter(i + 0.5 * offsets, volumes, s=10, color=COLORS[tissue], linewidths=0, alpha=0.8)
-    ax.set(
-        xticks=range(len(MEASURED)),
-        xticklabels=MEASURED,
-        ylabel="Volume (mL)",
-        ylim=(0, None),
-        title=f"{len(cohort)} participants",
-    )
+def _volume_histograms(cohort: Cohort, ax: Axes) -> None:
+    for tissue in MEASURED:
+        volumes = cohort.volumes[f"{tissue.lower()}_ml"]
+        ax.hist(volumes, bins="auto", color=COLORS[tissue], alpha=0.75, label=tissue)
+    ax.legend()
+    ax.set(xlabel="Volume (mL)", ylabel="Participants", title=f"{len(cohort)} participants")
 
 
 def _finding_counts(cohort: Cohort, ax: Axes) -> None:
@@ -85,7 +78,7 @@ def _finding_counts(cohort: Cohort, ax: Axes) -> None:
     rows = sorted(found.items(), key=lambda item: (list(_SEVERITY).index(item[0][0]), -item[1]))
     ax.set_title("Findings (count)")
     if not rows:
-        ax.text(0.5, 0.5, "none", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "no findings", ha="center", va="center", transform=ax.transAxes)
         ax.set_axis_off()
         return
     names = [f"{severity}: {code.replace('-', ' ')}" for (severity, code), _ in rows][:_MOST_KINDS]
@@ -103,7 +96,7 @@ def _rotations(cohort: Cohort, ax: Axes) -> None:
     turned = steps.get("rotation_x_deg", pd.Series(dtype=float)).dropna()
     ax.set_title("Alignment to the template")
     if turned.empty:
-        ax.text(0.5, 0.5, "not aligned", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "nothing was aligned", ha="center", va="center", transform=ax.transAxes)
         ax.set_axis_off()
         return
     ax.scatter(turned, steps.loc[turned.index, "overlap"], s=12, color="#444444", linewidths=0)

@@ -1,6 +1,6 @@
 """Charts of models: axes in, axes out; units on every axis; only :func:`save` writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from csegsynth_kit.constants import COLORS
+from csegsynth_kit.analysis.truth import Truth
+from csegsynth_kit.constants import COLORS, MEASURED
 
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 
@@ -109,45 +110,39 @@ def scores(
 
 def importance(
     table: pd.DataFrame,
+    regression: pd.DataFrame | None = None,
     truth: pd.DataFrame | None = None,
     *,
     tissue: str = "GM",
     ax: Axes | None = None,
 ) -> Axes:
-    """Show each feature's effect on a tissue, largest first, beside the known truth if any.
+    """Show each feature's effect on a tissue, largest first.
 
     Args:
         table: From ``analysis.importance.gradient_importance``.
-        truth: ``feature``, ``tissue``, ``effect_ml``.
+        regression: From ``analysis.regression.regression_effects``; drawn as gray intervals.
+        truth: ``feature``, ``tissue``, ``effect_ml``, where it is known; drawn as strokes.
         tissue: Which tissue.
         ax: Where to draw.
     """
     ax = plt.gca() if ax is None else ax
     rows = table[table["tissue"] == tissue].sort_values("importance_ml", ascending=False)
-    error = [rows["effect_ml"] - rows["effect_low"], rows["effect_high"] - rows["effect_ml"]]
+    names = list(rows["feature"])
     ax.axvline(0, color="#BBBBBB", linewidth=0.8)
-    ax.errorbar(
-        rows["effect_ml"],
-        rows["feature"],
-        xerr=np.abs(error),
-        fmt="o",
-        color=COLORS[tissue],
-        markersize=4.5,
-        capsize=1.5,
-        label="model",
-    )
-    if truth is not None:
-        known = truth[truth["tissue"] == tissue].set_index("feature")["effect_ml"]
-        ax.scatter(
-            known.reindex(rows["feature"]),
-            rows["feature"],
-            marker="|",
-            s=70,
-            color="black",
-            zorder=3,
-            label="truth",
+    if regression is not None:
+        own = regression[regression["tissue"] == tissue].set_index("feature").reindex(names)
+        ax.hlines(
+            names,
+            own["effect_low"],
+            own["effect_high"],
+            color="#C9C9C9",
+            linewidth=5,
+            label="regression, 95 %",
         )
-        ax.legend(loc="lower right")
+    ax.scatter(rows["effect_ml"], names, s=20, color=COLORS[tissue], zorder=3, label="model")
+    if truth is not None:
+        known = truth[truth["tissue"] == tissue].set_index("feature")["effect_ml"].reindex(names)
+        ax.scatter(known, names, marker="|", s=70, color="black", zorder=4, label="truth")
     ax.invert_yaxis()
     ax.set(xlabel=f"{tissue} effect (mL per SD of the answer)")
     return ax
@@ -187,6 +182,41 @@ def trajectory(
         ax.plot(truth.index, truth, **_TRUTH, label="truth")
     ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
     return ax
+
+
+def trajectories(
+    curves: Mapping[str, pd.DataFrame],
+    lines: Mapping[str, pd.DataFrame],
+    people: Mapping[str, pd.DataFrame],
+    truth: Truth | None = None,
+) -> Figure:
+    """Draw scenarios in rows and tissues in columns; see :func:`trajectory`."""
+    figure, axes = plt.subplots(
+        len(curves),
+        len(MEASURED),
+        figsize=(3.1 * len(MEASURED), 2.5 * len(curves)),
+        layout="constrained",
+        squeeze=False,
+        sharey="col",
+        sharex=True,
+    )
+    for row, (name, curve) in zip(axes, curves.items(), strict=True):
+        expected = None if truth is None else truth.predict(people[name])
+        for t, (ax, tissue) in enumerate(zip(row, MEASURED, strict=True)):
+            known = None
+            if expected is not None:
+                known = pd.Series(expected[:, t], index=people[name]["age"].to_numpy())
+            trajectory(curve, lines[name], known, tissue=tissue, ax=ax)
+            ax.set_title(f"{name}: {tissue}")
+            ax.set_xlabel("Age (years)" if row is axes[-1] else "")
+    axes[0, 0].legend()
+    return figure
+
+
+def only_first_names(axes: Sequence[Axes]) -> None:
+    """Keep the names on the vertical axis of the first panel only."""
+    for ax in list(axes)[1:]:
+        ax.set_yticklabels([])
 
 
 def _readable(name: str) -> str:

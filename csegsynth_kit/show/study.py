@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.files import write_tsv
@@ -23,6 +24,8 @@ from csegsynth_kit.training.trainer import Trainer
 
 #: The embedded cohorts: stage to age range, participants and seed.
 EMBEDDED = {"pretrain": ("young", 300, 1), "finetune": ("lifespan", 500, 0)}
+#: Training, validation and test shares of each stage.
+_FRACTIONS = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}
 _ANCESTORS = {"csegsynth": "alpha-GAN"}
 _NAMES = {"csegsynth": "CSegSynth"}
 
@@ -109,8 +112,7 @@ class Study:
 
     def split(self, stage: Stage) -> tuple[Cohort, Cohort, Cohort]:
         """Split a stage's cohort: 90/10/0 for pre-training, 80/10/10 for fine-tuning."""
-        fractions = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}[stage]
-        return self.cohort(stage).split(fractions, seed=self.seed)
+        return self.cohort(stage).split(_FRACTIONS[stage], seed=self.seed)
 
     def run(self, stage: Stage) -> Run:
         """Open a stage's run folder."""
@@ -141,6 +143,10 @@ class Study:
     def model(self, stage: Stage = "finetune") -> Family:
         """Load a stage's trained model."""
         return self._finished(stage).load_model()
+
+    def truth(self) -> Truth | None:
+        """Return the truth behind the fine-tuning cohort, if it is simulated and so known."""
+        return known_truth(self.cohort("finetune"))
 
     def save(self, figure: Figure, name: str) -> Path:
         """Write a figure under ``figures``, as PNG and SVG."""

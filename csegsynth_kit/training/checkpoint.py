@@ -44,6 +44,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, json.loads(meta)
 
 
+def require_same(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raise RunError unless both have the same tensors of the same shapes."""
+    differing = sorted(
+        name
+        for name in stored.keys() | expected.keys()
+        if name not in stored or name not in expected or stored[name].shape != expected[name].shape
+    )
+    if differing:
+        raise RunError(
+            f"does not fit the model: tensor {differing[0]} differs",
+            "It was written by another version of csegsynth_kit; train again in another folder.",
+            path,
+        )
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """Flatten an optimizer's state to ``prefix/index/key`` tensors."""
     state = optimizer.state_dict()["state"]

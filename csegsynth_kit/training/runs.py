@@ -148,7 +148,7 @@ class Run:
             "data": data,
             "cohort": {
                 key: train.provenance.get(key)
-                for key in ("source", "csf_definition", "simulated", "note")
+                for key in ("source", "csf_definition", "simulated", "statement")
             },
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -168,7 +168,9 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Family:
     _, config_type = FAMILIES[meta["family"]]
     features = None if meta["features"] is None else Features.from_dict(meta["features"])
     model = build(from_dict(config_type, meta["model"]), features)
-    model.load_state_dict(checkpoint.with_prefix(tensors, "model"))
+    weights = checkpoint.with_prefix(tensors, "model")
+    checkpoint.require_same(weights, model.state_dict(), Path(path))
+    model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
     return model.to(device).eval()
 

@@ -221,7 +221,9 @@ class Trainer:
         if not self.run.last().exists():
             return []
         tensors, meta = checkpoint.read(self.run.last())
-        self.model.load_state_dict(checkpoint.with_prefix(tensors, "model"))
+        weights = checkpoint.with_prefix(tensors, "model")
+        checkpoint.require_same(weights, self.model.state_dict(), self.run.last())
+        self.model.load_state_dict(weights)
         self.average.load(checkpoint.with_prefix(tensors, "average"))
         self.average.updates = meta["updates"]
         for group, optimizer in self.optimizers.items():

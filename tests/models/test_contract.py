@@ -7,16 +7,15 @@ import torch
 
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import FAMILIES, Batch, Rng, build
+from csegsynth_kit.models import FAMILIES, Batch, Rng, TrainingSet, build
 from csegsynth_kit.models.config import from_dict, to_dict
 from csegsynth_kit.models.presets import PRESETS, preset
 from tests.toy import TOY_COLUMNS, TOY_GRID, toy_table
+from tests.training.jobs import toy_preset
 
 #: Each family at a size that runs in a moment: (family, variant) to its config.
 SMALL = {
-    ("csegsynth", "compact"): replace(
-        preset("csegsynth", "tiny").model, grid=TOY_GRID, latent=12, widths=(8, 8), hidden=16
-    ),
+    ("csegsynth", "compact"): toy_preset().model,
     ("csegsynth", "published"): replace(
         preset("csegsynth", "paper").model,
         grid=replace(TOY_GRID, shape=(8, 16, 24)),
@@ -37,17 +36,17 @@ IDS = [
 
 
 def model_and_batch(config, conditional, n=4):
-    table = toy_table(40)
+    table = toy_table(24)
     features = Features.fit(table, TOY_COLUMNS) if conditional else None
-    torch.manual_seed(1)
-    maps = torch.rand(n, 4, *config.grid.shape).mul(3).softmax(1)
+    rng = torch.Generator().manual_seed(1)
+    maps = torch.rand(24, 4, *config.grid.shape, generator=rng).mul(3).softmax(1)
     inputs = None
     if conditional:
-        inputs = torch.from_numpy(features.inputs(features.encode(table.head(n))))
+        inputs = torch.from_numpy(features.inputs(features.encode(table)))
     model = build(config, features)
-    volumes = model.standardized_volumes(maps) + torch.randn(n, 3)
-    model.fit_statistics(maps.mean(0), volumes)
-    return model, Batch(maps, volumes, inputs)
+    volumes = model.standardized_volumes(maps) + torch.randn(24, 3, generator=rng)
+    model.fit_statistics(TrainingSet(lambda: maps.split(10), volumes, inputs))
+    return model, Batch(maps[:n], volumes[:n], inputs[:n] if conditional else None)
 
 
 def perturbed(model):
@@ -139,6 +138,7 @@ def test_fine_tuning_starts_from_the_pre_trained_weights(config):
     assert all(name.startswith("transform.") for name in report["new"])
     own = model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in base.state_dict().items())
+    assert model.warm_started
 
 
 def test_warm_start_from_another_size_is_refused():
@@ -185,4 +185,4 @@ def test_critics_step_as_often_as_they_should(every, steps, cadence):
         for group, _ in model.losses(batch, Rng(step, total=4), step):
             counts[group] += 1
     rounds = 12 // every if cadence == "every" else 12 - 12 // every
-    assert counts == {"generator": 12, "critic": rounds * steps, "code_critic": rounds * steps}
+    assert counts == {"generator": 12, "critic": rounds * steps, "code_critic": rounds}

@@ -14,7 +14,13 @@ from csegsynth_kit.models.blocks import (
     shuffle_down,
     shuffle_up,
 )
-from csegsynth_kit.models.compact import CompactGenerator, CompactTransform
+from csegsynth_kit.models.compact import (
+    CompactEncoder,
+    CompactGenerator,
+    CompactTransform,
+    start_from_components,
+    start_from_regression,
+)
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.models.published import (
     PublishedCodeCritic,
@@ -76,25 +82,92 @@ def test_shuffles_are_inverse_and_keep_neighbors_together():
     torch.testing.assert_close(down[0, :8, 0, 0, 0], x[0, 0, :2, :2, :2].reshape(-1))
 
 
+def test_shuffles_by_four_are_inverse():
+    x = torch.rand(2, 4, 8, 12, 4)
+    down = shuffle_down(x, 4)
+    assert down.shape == (2, 256, 2, 3, 1)
+    torch.testing.assert_close(shuffle_up(down, 4), x)
+
+
 def test_grid_that_does_not_divide_is_refused_with_a_size_that_does():
     grid = Grid("odd", (24, 30, 24), (8.0, 8.0, 8.0))
     with pytest.raises(ConfigError, match="not divisible by 8") as error:
-        CompactGenerator(grid, 8, (8, 8, 8), 1)
+        CompactGenerator(grid, doublings=2, latent=8, width=4)
     assert "(24, 32, 24)" in str(error.value)
-
-
-def test_compact_generator_starts_near_the_mean_map():
-    grid = Grid("small", (8, 12, 4), (8.0, 8.0, 8.0))
-    generator = CompactGenerator(grid, 8, (8, 8), 1)
-    mean = torch.rand(4, *grid.shape).softmax(0)
-    generator.set_mean_map(mean)
-    nothing = CompactGenerator(grid, 8, (8, 8), 1)
-    difference = generator(torch.zeros(1, 8)) - generator.mean_logits
-    torch.testing.assert_close(generator.mean_logits[0].softmax(0), mean)
-    assert difference.abs().max() < 1.0
-    assert nothing.mean_logits.abs().max() == 0
 
 
 def test_compact_transform_changes_nothing_before_training():
     z, c = torch.randn(5, 16), torch.randn(5, 7)
-    torch.testing.assert_close(CompactTransform(7, 16, 32)(z, c), z)
+    torch.testing.assert_close(CompactTransform(7, 16, 32, squared=(2,))(z, c), z)
+
+
+GRID = Grid("toy", (8, 12, 4), (8.0, 7.0, 6.0))
+
+
+def networks(latent: int):
+    generator = CompactGenerator(GRID, doublings=0, latent=latent, width=4)
+    return generator, CompactEncoder(GRID, doublings=0, latent=latent, widths=(8,))
+
+
+def low_dimensional_maps(n: int, dimensions: int, seed: int = 0) -> torch.Tensor:
+    """Maps whose log shares span few dimensions, all shares well above the floor."""
+    rng = torch.Generator().manual_seed(seed)
+    axes = torch.randn(dimensions, 4, *GRID.shape, generator=rng)
+    amounts = 0.1 * torch.randn(n, dimensions, generator=rng)
+    mean = 0.3 * torch.randn(4, *GRID.shape, generator=rng)
+    return (mean + torch.einsum("nd,dtxyz->ntxyz", amounts, axes)).softmax(1)
+
+
+def test_starting_from_components_renders_maps_they_span():
+    maps = low_dimensional_maps(20, dimensions=3)
+    generator, encoder = networks(latent=3)
+    start_from_components(generator, encoder, maps.split(7), first=0, last=3)
+    with torch.no_grad():
+        codes = encoder(maps)
+        rendered = generator(codes).softmax(1)
+    torch.testing.assert_close(rendered, maps, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(codes.mean(0), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(codes.T.cov(), torch.eye(3), rtol=0, atol=1e-3)
+
+
+def test_spare_entries_take_up_what_earlier_ones_cannot_render():
+    """A new cohort with directions of its own, and another mean, is rendered exactly."""
+    young = low_dimensional_maps(20, dimensions=3)
+    old = low_dimensional_maps(20, 3, seed=0).log() + low_dimensional_maps(20, 2, seed=5).log()
+    old = old.softmax(1)
+    generator, encoder = networks(latent=6)
+    start_from_components(generator, encoder, [young], first=0, last=3)
+    kept = generator.templates.weight[:, :3].clone(), encoder.axes[:3].clone()
+    with torch.no_grad():
+        before = (generator(encoder(old)).softmax(1) - old).abs().mean()
+        start_from_components(generator, encoder, [old], first=3, last=6)
+        after = (generator(encoder(old)).softmax(1) - old).abs().max()
+        again = (generator(encoder(young)).softmax(1) - young).abs().max()
+    assert before > 0.02
+    assert after < 1e-3
+    assert again < 1e-3
+    assert torch.equal(kept[0], generator.templates.weight[:, :3])
+    assert torch.equal(kept[1], encoder.axes[:3])
+
+
+def test_entries_without_dimensions_stay_unused():
+    generator, encoder = networks(latent=8)
+    maps = low_dimensional_maps(3, 2).repeat(5, 1, 1, 1, 1)
+    start_from_components(generator, encoder, [maps], first=0, last=8)
+    assert generator.templates.weight[:, :2].abs().max() > 0
+    assert generator.templates.weight[:, 2:].abs().max() == 0
+    assert torch.isfinite(encoder(maps)).all()
+
+
+def test_starting_from_regression_gives_the_codes_mean_and_covariance():
+    rng = torch.Generator().manual_seed(0)
+    c = torch.randn(4000, 3, generator=rng)
+    noise = torch.randn(4000, 2, generator=rng) @ torch.tensor([[0.5, 0.2], [0.0, 0.3]])
+    codes = torch.stack([2 * c[:, 0] - c[:, 1], c[:, 2] ** 2], dim=1) + noise
+    transform = CompactTransform(3, 2, 8, squared=(2,))
+    start_from_regression(transform, c, codes)
+    asked = torch.tensor([[1.0, -1.0, 2.0]])
+    with torch.no_grad():
+        draws = transform(torch.randn(20000, 2, generator=rng), asked.expand(20000, 3))
+    torch.testing.assert_close(draws.mean(0), torch.tensor([3.0, 4.0]), rtol=0, atol=0.05)
+    torch.testing.assert_close(draws.T.cov(), noise.T.cov(), rtol=0.1, atol=0.01)

@@ -21,7 +21,8 @@ from tests.toy import TOY_GRID
 
 def toy_preset(**training) -> Preset:
     tiny = preset("csegsynth", "tiny")
-    model = replace(tiny.model, grid=TOY_GRID, latent=12, widths=(8, 8), hidden=16)
+    compact = {"latent": 12, "spare": 4, "doublings": 1, "width": 4, "reader_widths": (8,)}
+    model = replace(tiny.model, grid=TOY_GRID, hidden=16, **compact)
     short = {"steps": 0, "epochs": 4, "batch_size": 6, **training}
     return replace(
         tiny,

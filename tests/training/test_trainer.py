@@ -89,16 +89,16 @@ def test_epochs_visit_participants_once_in_another_order(cohort_path):
     cohort = load_cohort(cohort_path)
     feed = Feed(cohort, None, batch_size=6, seed=0)
     orders = [torch.cat([b.volumes for b, _ in feed.epoch(e)]) for e in (0, 1)]
-    everybody = feed.volumes.sort(0).values
+    everybody = feed.everybody().volumes.sort(0).values
     for order in orders:
         torch.testing.assert_close(order.sort(0).values, everybody)
     assert not torch.equal(*orders)
 
 
-def test_mean_map_is_the_mean_of_the_maps(cohort_path):
+def test_statistics_are_computed_on_all_maps_in_order(cohort_path):
     cohort = load_cohort(cohort_path)
-    mean = Feed(cohort, None, batch_size=6, seed=0).mean_map()
-    torch.testing.assert_close(mean.float(), cohort.maps().probabilities.mean(0))
+    everybody = Feed(cohort, None, batch_size=6, seed=0).everybody()
+    torch.testing.assert_close(torch.cat(list(everybody.maps())), cohort.maps().probabilities)
 
 
 def test_model_of_a_run_generates_with_the_averaged_weights(finished):
@@ -151,7 +151,7 @@ def test_divergence_is_named_and_leaves_the_checkpoint(cohort_path, tmp_path, mo
     again.last().write_bytes(kept)
     trainer = Trainer(model, chosen.pretrain, again, device="cpu", progress=False)
     with torch.no_grad():
-        model.generator.head.bias.fill_(float("nan"))
+        model.generator.polish.spread.bias.fill_(float("nan"))
     again.last().unlink()
     with pytest.raises(RunError, match="'reconstruction' is nan"):
         trainer.fit(cohort)

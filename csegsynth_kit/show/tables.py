@@ -1,0 +1,138 @@
+"""Small tables for notebooks: frames in, frames out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from csegsynth_kit.analysis.generate import predict_volumes
+from csegsynth_kit.constants import CSF_DEFINITIONS, MEASURED
+from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.models import Family
+
+#: True effects below this (mL per SD) count as none.
+_NULL_ML = 1e-9
+
+
+def cohorts(named: Mapping[str, Cohort]) -> pd.DataFrame:
+    """Describe cohorts side by side."""
+    return pd.DataFrame({name: _facts(cohort) for name, cohort in named.items()})
+
+
+def _facts(cohort: Cohort) -> dict[str, str]:
+    x, y, z = cohort.grid.shape
+    age = cohort.table.get("age", pd.Series(dtype=float)).dropna()
+    sex = cohort.table.get("sex", pd.Series(dtype=object)).dropna()
+    return {
+        "participants": str(len(cohort)),
+        "persons": str(cohort.persons.nunique()),
+        "age (years)": f"{age.min():.0f} to {age.max():.0f}" if len(age) else "unknown",
+        "female": f"{100 * (sex == 'female').mean():.0f} %" if len(sex) else "unknown",
+        "features": str(len(cohort.feature_columns)),
+        "maps": f"{x} x {y} x {z} voxels of {cohort.grid.spacing_mm[0]:g} mm",
+        "CSF": CSF_DEFINITIONS[cohort.csf_definition],
+        "simulated": "yes" if cohort.simulated else "no",
+    }
+
+
+def splits(parts: Mapping[str, Sequence[Cohort]]) -> pd.DataFrame:
+    """Count the participants of each part, and the persons who are in more than one."""
+    rows = {}
+    for name, cohorts_ in parts.items():
+        persons = [person for part in cohorts_ for person in set(part.persons)]
+        sizes = dict(zip(("train", "valid", "test"), map(len, cohorts_), strict=True))
+        rows[name] = sizes | {"persons in two parts": len(persons) - len(set(persons))}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def schema(cohort: Cohort) -> pd.DataFrame:
+    """List every column of the table: its kind, its possible answers, its use."""
+    rows = []
+    for column in cohort.columns:
+        answers = cohort.table[column.name].dropna()
+        values = ", ".join(column.levels)
+        if column.numeric and len(answers):
+            values = f"{answers.min():g} to {answers.max():g} {column.units}".strip()
+        use = column.left_out or "feature"
+        rows.append({"column": column.name, "kind": column.kind, "answers": values, "use": use})
+    return pd.DataFrame(rows, columns=["column", "kind", "answers", "use"]).set_index("column")
+
+
+def findings(cohort: Cohort) -> pd.DataFrame:
+    """Count what the data doctor found, exclusions first, with an example of each kind."""
+    found = pd.DataFrame(
+        [(f.severity, f.code, f.subject, f.message) for f in cohort.findings()],
+        columns=["severity", "finding", "subject", "example"],
+    )
+    found["severity"] = pd.Categorical(found["severity"], ["excluded", "doubt", "note"])
+    grouped = found.groupby(["severity", "finding"], observed=True)
+    return grouped.agg(count=("subject", "size"), example=("example", "first")).reset_index()
+
+
+def spread_over_age(cohort: Cohort, n: int) -> pd.Series:
+    """Choose ``n`` participants evenly from youngest to oldest, with a title for each.
+
+    Without ages, the first ``n``.
+    """
+    if "age" not in cohort.table:
+        return pd.Series({i: i for i in cohort.ids[:n]})
+    ages = cohort.table["age"].dropna().sort_values()
+    ids = ages.index[np.linspace(0, len(ages) - 1, n).round().astype(int)]
+    sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("")
+    titles = [f"{ages[i]:.0f} years{f', {sex[i]}' if sex[i] else ''}" for i in ids]
+    return pd.Series(titles, index=ids)
+
+
+def person_near(cohort: Cohort, questions: Sequence[str], *, age_years: float) -> dict:
+    """Return the answers of the participant nearest to an age."""
+    nearest = (cohort.table["age"] - age_years).abs().idxmin()
+    return cohort.table.loc[nearest, list(questions)].dropna().to_dict()
+
+
+def only(person: Mapping, *questions: str) -> dict:
+    """Keep a person's answers to these questions only."""
+    return {name: person[name] for name in questions if name in person}
+
+
+def spread_of_draws(
+    model: Family, people: Mapping[str, Mapping], *, n: int, seed: int
+) -> pd.DataFrame:
+    """Mean and SD (mL) of ``n`` draws for each of several named sets of answers."""
+    rows = {}
+    for name, answers in people.items():
+        draws = predict_volumes(model, answers, n=n, seed=seed)[0]
+        rows[name] = {
+            f"{tissue} {what} (mL)": value
+            for i, tissue in enumerate(MEASURED)
+            for what, value in (("mean", draws[:, i].mean()), ("SD", draws[:, i].std(ddof=1)))
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").round(1)
+
+
+def importance_against_truth(effects: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Compare estimated with true effects, tissue by tissue.
+
+    Returns:
+        Per tissue: Spearman correlation of absolute effects, mean absolute error (mL per SD)
+        over features, the largest estimate for a feature without effect, and n features.
+    """
+    both = effects.merge(truth, on=["feature", "tissue"], suffixes=("", "_true"))
+    rows = {}
+    for tissue in MEASURED:
+        own = both[both["tissue"] == tissue]
+        null = own[own["effect_ml_true"].abs() < _NULL_ML]
+        rows[tissue] = {
+            "rank correlation": spearmanr(own["effect_ml"].abs(), own["effect_ml_true"].abs())[0],
+            "mean error (mL per SD)": (own["effect_ml"] - own["effect_ml_true"]).abs().mean(),
+            "largest null effect (mL per SD)": null["effect_ml"].abs().max(),
+            "features": len(own),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+
+def stacked(named: Mapping[str, pd.DataFrame], column: str = "scenario") -> pd.DataFrame:
+    """Put tables under each other, with their names in the first column."""
+    parts = [table.assign(**{column: name}) for name, table in named.items()]
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[[column, *(name for name in whole.columns if name != column)]]

@@ -1,0 +1,139 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from csegsynth_kit.analysis import generate as module
+from csegsynth_kit.analysis.generate import (
+    generate,
+    generate_shared,
+    latents_of,
+    predict_shared_volumes,
+    predict_volumes,
+)
+from csegsynth_kit.data.readers.detect import discover, read_subject
+from csegsynth_kit.errors import ConfigError, TableError
+from tests.models_for_tests import started_model
+
+PERSON = {"age": 71, "sex": "female", "education": "high", "site": "b"}
+
+
+def volumes_of(maps):
+    table = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
+    return table.loc[list(maps.labels), ["WM", "GM", "CSF"]].to_numpy()
+
+
+def test_same_seed_same_maps_and_another_seed_others(model):
+    first, again, other = (generate(model, PERSON, n=3, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first.probabilities, again.probabilities)
+    assert not torch.equal(first.probabilities, other.probabilities)
+    torch.testing.assert_close(first.probabilities.sum(1), torch.ones(3, *model.config.grid.shape))
+
+
+def test_a_person_does_not_depend_on_who_else_is_generated(model):
+    alone = generate(model, [PERSON], n=2, seed=5)
+    together = generate(model, [PERSON, {**PERSON, "age": 30}], n=2, seed=5)
+    torch.testing.assert_close(alone.probabilities, together.probabilities[:2])
+
+
+def test_the_same_seed_is_the_same_individual_whatever_the_answers(model):
+    """Only the answers move: with everything hidden the two maps would be one."""
+    assert torch.equal(latents_of(model, 0, n=2, seed=3), latents_of(model, 0, n=2, seed=3))
+    young, old = (volumes_of(generate(model, {**PERSON, "age": a}, seed=3)) for a in (25, 80))
+    assert young[0, :2].sum() > old[0, :2].sum()  # the toy brains shrink with age
+
+
+def test_questions_may_stay_unanswered(model):
+    for person in ({"age": 71}, {"sex": "male"}, {"site": "c"}, {**PERSON, "education": None}):
+        maps = generate(model, person, seed=0)
+        assert torch.isfinite(maps.probabilities).all()
+
+
+@pytest.mark.parametrize(
+    ("person", "message"),
+    [
+        ({"agee": 71}, "'agee' is not a feature of this model. Its features are age, sex"),
+        ({"age": "old"}, "age = 'old' is not possible"),
+        ({"age": -3}, "age = -3 is not possible. Give a number from 0 to 125"),
+        ({"age": float("inf")}, "age = inf is not possible"),
+        ({"sex": "unsure"}, "sex = 'unsure' is not a possible answer"),
+        ({"education": "none"}, "Possible answers are low, medium, high"),
+        ([], "there is nobody to generate"),
+        (None, "needs answers"),
+    ],
+)
+def test_impossible_answers_are_refused_by_name(model, person, message):
+    with pytest.raises(TableError) as error:
+        generate(model, person)
+    assert message in str(error.value)
+
+
+def test_synonyms_of_sex_are_understood(model):
+    expected = generate(model, {**PERSON, "sex": "female"}, seed=1).probabilities
+    for word in ("F", "f", "Female"):
+        maps = generate(model, {**PERSON, "sex": word}, seed=1)
+        torch.testing.assert_close(maps.probabilities, expected)
+
+
+def test_answers_outside_the_training_support_are_flagged(model, caplog):
+    with caplog.at_level(logging.WARNING):
+        maps = generate(model, [{**PERSON, "age": 99}, PERSON, {**PERSON, "age": 101}])
+    assert len(maps.warnings) == 1
+    assert "age: 2 of 3 answers (99.0 to 101.0)" in maps.warnings[0]
+    assert "extrapolations" in caplog.text
+    assert generate(model, PERSON).warnings == ()
+
+
+def test_a_pre_trained_model_takes_no_answers(cohort):
+    model = started_model(cohort, conditional=False)
+    assert len(generate(model, n=3)) == 3
+    with pytest.raises(TableError, match="only pre-trained"):
+        generate(model, PERSON)
+
+
+def test_too_many_maps_for_memory_are_refused(model, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_GB", 1e-5)
+    with pytest.raises(ConfigError, match="predict_volumes"):
+        generate(model, PERSON, n=8)
+
+
+def test_predicted_volumes_are_those_of_the_maps(model):
+    people = [PERSON, {**PERSON, "age": 30}]
+    maps = generate(model, people, n=3, seed=2)
+    predicted = predict_volumes(model, people, n=3, seed=2, antithetic=False)
+    np.testing.assert_allclose(predicted.reshape(6, 3), volumes_of(maps), rtol=1e-5)
+
+
+def test_antithetic_latents_come_in_opposite_pairs(model):
+    z = latents_of(model, 4, n=6, seed=0, antithetic=True)
+    torch.testing.assert_close(z[:3], -z[3:])
+    torch.testing.assert_close(z[:3], latents_of(model, 4, n=3, seed=0))
+
+
+def test_shared_latents_leave_the_answers_as_the_only_difference(model):
+    volumes = predict_shared_volumes(model, [PERSON, PERSON, {**PERSON, "age": 30}], n=4, seed=1)
+    np.testing.assert_allclose(volumes[0], volumes[1], rtol=1e-6)
+    assert np.abs(volumes[0] - volumes[2]).max() > 1
+    maps = generate_shared(model, [PERSON, PERSON], seed=1)
+    torch.testing.assert_close(maps.probabilities[0], maps.probabilities[1])
+
+
+def test_export_says_that_it_is_synthetic_and_is_read_back(model, tmp_path):
+    maps = generate(model, {**PERSON, "age": 120}, n=2, seed=0)
+    maps.to_bids(tmp_path / "out", participant="grandma")
+    scans = discover(tmp_path / "out").scans
+    assert [scan.participant for scan in scans] == ["sub-grandmadraw01", "sub-grandmadraw02"]
+    read = [read_subject(scan) for scan in scans]
+    for subject, expected in zip(read, volumes_of(maps), strict=True):
+        np.testing.assert_allclose(subject.volumes_ml, expected, rtol=1e-4)
+    assert {subject.csf_definition for subject in read} == {"intracranial"}
+    sidecars = list((tmp_path / "out").rglob("*probseg.json"))
+    assert sidecars
+    for path in sidecars:
+        sidecar = json.loads(path.read_text())
+        assert sidecar["Synthetic"] is True
+        assert "age: 1 of 1 answers" in sidecar["Warnings"][0]
+    answers = (tmp_path / "out" / "participants.tsv").read_text()
+    assert "120" in answers

@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from csegsynth_kit.analysis.generate import predict_shared_volumes
+from csegsynth_kit.analysis.trajectory import (
+    AgeRegression,
+    regression_lines,
+    scenario,
+    simulate_trajectory,
+    slopes,
+)
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.schema import Column
+from csegsynth_kit.errors import TableError
+
+AGES = (30.0, 45.0, 60.0, 80.0)
+
+
+@pytest.fixture(scope="module")
+def aging():
+    """Answers of which one falls by 2 points a year, exactly."""
+    rng = np.random.default_rng(0)
+    age = rng.uniform(20, 80, 200)
+    table = pd.DataFrame(
+        {"age": age, "score": 300 - 2 * age, "sex": rng.choice(["female", "male"], 200)}
+    )
+    columns = (
+        Column("age", "continuous"),
+        Column("score", "continuous"),
+        Column("sex", "categorical", ("female", "male")),
+    )
+    return table, Features.fit(table, columns)
+
+
+def test_ideal_scenario_moves_age_only():
+    people = scenario({"age": 40, "sex": "male", "score": 7}, AGES)
+    assert list(people["age"]) == list(AGES)
+    assert set(people["sex"]) == {"male"}
+    assert set(people["score"]) == {7}
+
+
+def test_regressed_scenario_moves_ordered_answers_along_their_lines(aging):
+    table, features = aging
+    regression = AgeRegression.fit(table, features)
+    person = {"age": 40, "sex": "male", "score": 230}
+    people = scenario(person, AGES, regression=regression)
+    assert list(people["age"]) == list(AGES)
+    assert set(people["sex"]) == {"male"}
+    expected = np.clip(230 - 2 * (np.array(AGES) - 40), table["score"].min(), table["score"].max())
+    np.testing.assert_allclose(people["score"], expected, rtol=1e-6)
+
+
+def test_unanswered_questions_stay_unanswered(aging):
+    table, features = aging
+    people = scenario({"age": 40}, AGES, regression=AgeRegression.fit(table, features))
+    assert people[["score", "sex"]].isna().all().all()
+
+
+def test_trajectory_is_tidy_keeps_latents_and_marks_the_support(model):
+    people = scenario({"age": 40, "sex": "male"}, (30.0, 60.0, 110.0))
+    table = simulate_trajectory(model, people, draws=4, seed=1)
+    volumes = predict_shared_volumes(model, people, n=4, seed=1)
+    assert len(table) == 3 * 4 * 3
+    cell = table.query("age_years == 60 and draw == 2 and tissue == 'CSF'")["volume_ml"].item()
+    assert cell == pytest.approx(volumes[1, 2, 2])
+    assert set(table.loc[~table["supported"], "age_years"]) == {110.0}
+
+
+def test_regression_line_is_least_squares_and_its_band_clustered(model):
+    people = scenario({"age": 40, "sex": "male"}, AGES)
+    table = simulate_trajectory(model, people, draws=8, seed=1)
+    lines = regression_lines(table)
+    for tissue, line in lines.groupby("tissue"):
+        rows = table[table["tissue"] == tissue]
+        slope, intercept = np.polyfit(rows["age_years"], rows["volume_ml"], 1)
+        np.testing.assert_allclose(line["line_ml"], intercept + slope * line["age_years"])
+        assert line["slope_ml_per_decade"].iloc[0] == pytest.approx(10 * slope)
+    assert (lines["low_ml"] < lines["high_ml"]).all()
+
+
+def test_slopes_are_differences_over_the_decade(model, cohort):
+    regression = AgeRegression.fit(cohort.table, model.features)
+    person = {"age": 40, "sex": "male", "education": "medium"}
+    table = slopes(model, person, regression, around=(30, 50, 120), draws=8, seed=1)
+    assert set(table["age_years"]) == {30, 50}
+    people = scenario(person, (45, 55))
+    volumes = predict_shared_volumes(model, people, n=8, seed=1).mean(1)
+    row = table.query("scenario == 'ideal' and age_years == 50 and tissue == 'GM'").iloc[0]
+    assert row["slope_ml_per_decade"] == pytest.approx(volumes[1, 1] - volumes[0, 1], rel=1e-4)
+    assert row["slope_low"] <= row["slope_ml_per_decade"] <= row["slope_high"]
+
+
+def test_a_model_without_age_has_no_trajectories(aging):
+    table, _ = aging
+    features = Features.fit(table, (Column("score", "continuous"),))
+    with pytest.raises(TableError, match="no feature 'age'"):
+        AgeRegression.fit(table, features)

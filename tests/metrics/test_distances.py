@@ -1,0 +1,40 @@
+import numpy as np
+import torch
+
+from csegsynth_kit.metrics.distances import diversity, pairwise_ssim
+
+
+def blobs(n: int, spread: float, seed: int = 0) -> torch.Tensor:
+    """Maps of one WM ellipsoid each, moved by ``spread`` voxels."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(np.arange(12), np.arange(14), np.arange(10), indexing="ij")
+    maps = np.zeros((n, 4, 12, 14, 10), np.float32)
+    for i in range(n):
+        cx, cy, cz = np.array([6, 7, 5]) + spread * rng.normal(size=3)
+        inside = ((x - cx) / 3.5) ** 2 + ((y - cy) / 4.5) ** 2 + ((z - cz) / 3) ** 2 < 1
+        maps[i, 0], maps[i, 3] = inside, ~inside
+    return torch.from_numpy(maps)
+
+
+def test_equal_maps_have_similarity_one():
+    maps = blobs(1, 0.0).repeat(6, 1, 1, 1, 1)
+    np.testing.assert_allclose(pairwise_ssim(maps), 1.0, atol=1e-5)
+
+
+def test_no_map_is_in_two_pairs():
+    assert len(pairwise_ssim(blobs(9, 0.5))) == 4
+
+
+def test_more_varied_sets_are_less_similar():
+    table = diversity({"alike": blobs(24, 0.2), "varied": blobs(24, 1.2)}).set_index("set")
+    assert table.loc["varied", "ssim_high"] < table.loc["alike", "ssim_low"]
+    assert (table["ssim_low"] <= table["ssim"]).all()
+    assert (table["n"] == 24).all()
+
+
+def test_background_does_not_hide_differences():
+    """Padding with empty voxels must not change the similarity."""
+    maps = blobs(8, 0.8)
+    padded = torch.nn.functional.pad(maps, (4, 4, 4, 4, 4, 4))
+    padded[:, 3] = 1 - padded[:, :3].sum(1)
+    np.testing.assert_allclose(pairwise_ssim(padded), pairwise_ssim(maps), atol=1e-5)

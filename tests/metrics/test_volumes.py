@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.metrics import volumes
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_statistics_equal_their_definitions(rng):
+    truth, predicted = rng.normal(500, 50, (40, 3)), rng.normal(500, 50, (40, 3))
+    for t in range(3):
+        p, v = predicted[:, t], truth[:, t]
+        expected = {
+            "mae_ml": np.mean([abs(a - b) for a, b in zip(p, v, strict=True)]),
+            "rmse_ml": np.sqrt(np.mean([(a - b) ** 2 for a, b in zip(p, v, strict=True)])),
+            "bias_ml": p.mean() - v.mean(),
+            "r2": 1 - ((p - v) ** 2).sum() / ((v - v.mean()) ** 2).sum(),
+            "r": stats.pearsonr(p, v)[0],
+        }
+        for name, value in expected.items():
+            assert volumes.STATISTICS[name](predicted, truth)[t] == pytest.approx(value)
+
+
+def test_correlation_of_a_constant_prediction_is_absent_not_zero(rng):
+    truth = rng.normal(size=(9, 3))
+    assert np.isnan(volumes.pearson(np.ones((9, 3)), truth)).all()
+
+
+def test_statistics_work_on_stacks_of_resamples(rng):
+    truth, predicted = rng.normal(size=(2, 12, 3))
+    rows = volumes.resamples(12, times=5, seed=1)
+    for statistic in volumes.STATISTICS.values():
+        stacked = statistic(predicted[rows], truth[rows])
+        single = [statistic(predicted[r], truth[r]) for r in rows]
+        np.testing.assert_allclose(stacked, single)
+
+
+def test_intervals_cover_the_true_error_at_about_their_rate(rng):
+    """200 samples of 80 people: the 95 % interval should hold the population's error."""
+    covered = 0
+    population = np.sqrt(2 / np.pi) * 30
+    for i in range(200):
+        truth = rng.normal(500, 30, (80, 3))
+        table = volumes.score_table({"mean": np.full((80, 3), 500.0)}, truth, times=400, seed=i)
+        row = table.iloc[0]
+        covered += row["mae_ml_low"] <= population <= row["mae_ml_high"]
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_whole_persons_are_resampled():
+    persons = np.array(["a", "a", "b", "c", "c", "c"])
+    rows = volumes.resamples(6, times=300, seed=0, persons=persons)
+    assert rows.shape == (300, 6)
+    for drawn in rows[:50]:
+        uncut = drawn[:-3]  # the last ones may be cut to length
+        for first, second in ((0, 1), (3, 4)):
+            positions = np.flatnonzero(uncut == first)
+            assert all(drawn[i + 1] == second for i in positions)
+
+
+def test_verdicts_follow_the_interval(rng):
+    truth = rng.normal(500, 50, (200, 3))
+    near, far = truth + rng.normal(0, 10, (200, 3)), truth + rng.normal(0, 30, (200, 3))
+    assert set(volumes.mae_ratio(near, far, truth)["verdict"]) == {"better"}
+    assert set(volumes.mae_ratio(far, near, truth)["verdict"]) == {"worse"}
+    same = volumes.mae_ratio(near, near, truth)
+    assert set(same["verdict"]) == {"tie"}
+    np.testing.assert_allclose(same["ratio"], 1)
+
+
+def test_spread_tells_within_from_between(rng):
+    people = rng.normal(500, 40, (4000, 1, 3))
+    draws = people + rng.normal(0, 30, (4000, 8, 3))
+    truth = (people + rng.normal(0, 30, people.shape))[:, 0]
+    table = volumes.spread(draws, truth)
+    assert list(table["tissue"]) == list(MEASURED)
+    np.testing.assert_allclose(table["within_sd_ml"], 30, rtol=0.02)
+    np.testing.assert_allclose(table["cohort_sd_ml"], 50, rtol=0.03)
+    np.testing.assert_allclose(table["sd_ratio"], 1, rtol=0.05)
