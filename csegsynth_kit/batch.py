@@ -150,6 +150,7 @@ def _to_html(executed: Path) -> None:
 
 
 def _title(notebook: Path) -> str:
-    """Return the heading of a notebook's first cell."""
-    first = nbformat.read(notebook, as_version=4).cells[0].source.splitlines()[0]
-    return html.escape(first.lstrip("# "))
+    """Return a notebook's heading; papermill puts cells of its own before it if a cell failed."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    first = next(cell.source for cell in cells if cell.source.startswith("# "))
+    return html.escape(first.splitlines()[0].removeprefix("# "))

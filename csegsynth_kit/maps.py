@@ -196,18 +196,22 @@ def volumes_ml(maps: Tensor, voxel_ml: float) -> Tensor:
 
 
 def quantize(tissues: Tensor) -> Tensor:
-    """Store shares in steps of 1/255, keeping their sum at 255 or below.
+    """Store shares in steps of 1/255 that, with background, sum to 255 at every voxel.
+
+    Steps are rounded by largest remainder, so that no tissue gains or loses on average.
 
     Args:
         tissues: (..., 3, X, Y, Z) in [0, 1], summing to at most 1.
 
     Returns:
-        The same shape, uint8. A voxel is off by at most 2/255.
+        The same shape, uint8. A voxel is off by less than 1/255.
     """
-    steps = (tissues.clamp(0, 1) * 255).round().to(torch.int16)
-    excess = (steps.sum(-4, keepdim=True) - 255).clamp(min=0)
-    largest = torch.zeros_like(steps).scatter_(-4, steps.argmax(-4, keepdim=True), 1)
-    return (steps - largest * excess).to(torch.uint8)
+    exact = with_background(tissues) * 255
+    steps = exact.floor()
+    remainder = exact - steps
+    missing = 255 - steps.sum(-4, keepdim=True)
+    rank = remainder.argsort(dim=-4, descending=True).argsort(dim=-4)
+    return (steps + (rank < missing))[..., :3, :, :, :].to(torch.uint8)
 
 
 def dequantize(steps: Tensor) -> Tensor:
@@ -247,7 +251,7 @@ class SegmentationMaps:
         """Return a tidy table: ``map``, ``tissue``, ``volume_ml``."""
         volumes = volumes_ml(self.probabilities[:, : len(MEASURED)], self.grid.voxel_ml)
         return (
-            pd.DataFrame(volumes.numpy(), columns=list(MEASURED))
+            pd.DataFrame(volumes.double().numpy(), columns=list(MEASURED))
             .assign(map=list(self.labels))
             .melt(id_vars="map", var_name="tissue", value_name="volume_ml")
         )

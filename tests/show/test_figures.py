@@ -1,0 +1,135 @@
+"""Figures are tested by what is drawn: data, labels, units, orientation."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from csegsynth_kit.constants import COLORS
+from csegsynth_kit.maps import Grid, SegmentationMaps
+from csegsynth_kit.show import brains, cohorts, plots
+from tests.toy import toy_cohort
+
+GRID = Grid("g", (10, 12, 14), (8.0, 7.0, 6.0), (0.0, 0.0, 0.0))
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return toy_cohort(tmp_path_factory.mktemp("show") / "cohort", 20, missing=0.2)
+
+
+def marked(corner: tuple[slice, slice, slice]) -> torch.Tensor:
+    """A map that is white matter in one corner and background elsewhere."""
+    maps = torch.zeros(4, *GRID.shape)
+    maps[3] = 1
+    maps[3][corner], maps[0][corner] = 0, 1
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("view", "corner", "where"),
+    [
+        ("axial", (slice(0, 3), slice(9, 12), slice(None)), "upper left"),  # left, anterior
+        ("axial", (slice(7, 10), slice(0, 3), slice(None)), "lower right"),  # right, posterior
+        ("coronal", (slice(0, 3), slice(None), slice(11, 14)), "upper left"),  # left, superior
+        ("sagittal", (slice(None), slice(9, 12), slice(11, 14)), "upper right"),  # front, top
+    ],
+)
+def test_left_is_left_and_up_is_up(view, corner, where):
+    colors = brains.colored_slice(marked(corner), GRID, view)
+    painted = np.isclose(colors, to_rgb(COLORS["WM"])).all(-1)
+    rows, columns = np.nonzero(painted)
+    height, width = painted.shape
+    vertical = "upper" if rows.mean() > height / 2 else "lower"  # drawn with origin "lower"
+    horizontal = "left" if columns.mean() < width / 2 else "right"
+    assert f"{vertical} {horizontal}" == where
+    ax = brains.brain(marked(corner), GRID, view)
+    assert ax.images[0].origin == "lower"
+
+
+def test_colors_are_blended_by_share():
+    maps = torch.zeros(4, *GRID.shape)
+    maps[0], maps[2] = 0.25, 0.75
+    color = brains.colored_slice(maps, GRID, "axial")[4, 4]
+    expected = 0.25 * np.array(to_rgb(COLORS["WM"])) + 0.75 * np.array(to_rgb(COLORS["CSF"]))
+    np.testing.assert_allclose(color, expected, atol=1e-6)
+
+
+def test_montage_has_a_column_per_map_and_a_legend():
+    maps = SegmentationMaps(torch.rand(3, 4, *GRID.shape).softmax(1), GRID, ("a", "b", "c"))
+    figure = brains.montage(maps)
+    assert len(figure.axes) == 9
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    assert [t.get_text() for t in figure.legends[0].texts] == ["WM", "GM", "CSF"]
+    assert brains.montage(maps[:1])  # one map is enough
+
+
+def test_volumes_by_age_draws_everybody_with_units(cohort):
+    ax = cohorts.volumes_by_age(cohort, tissue="CSF")
+    points = np.concatenate([c.get_offsets() for c in ax.collections])
+    assert len(points) == len(cohort)
+    np.testing.assert_allclose(sorted(points[:, 1]), sorted(cohort.volumes["csf_ml"]))
+    assert ax.get_xlabel() == "Age (years)"
+    assert ax.get_ylabel() == "CSF volume (mL)"
+
+
+def test_answers_given_shows_shares(cohort):
+    ax = cohorts.answers_given(cohort)
+    widths = [bar.get_width() for bar in ax.patches]
+    names = [c.name for c in cohort.feature_columns]
+    np.testing.assert_allclose(widths, 100 * cohort.table[names].notna().mean())
+
+
+def test_doctor_figure_works_without_findings(cohort):
+    figure = cohorts.doctor_figure(cohort)
+    assert "no findings" in figure.axes[1].texts[0].get_text()
+
+
+def test_scores_show_value_and_interval():
+    table = pd.DataFrame(
+        {
+            "predictor": ["mean", "model"],
+            "tissue": "GM",
+            "mae_ml": [50.0, 40.0],
+            "mae_ml_low": [45.0, 36.0],
+            "mae_ml_high": [56.0, 43.0],
+        }
+    )
+    ax = plots.scores(table, tissue="GM")
+    segments = ax.collections[0].get_segments()
+    np.testing.assert_allclose([s[:, 0] for s in segments], [[45, 56], [36, 43]])
+    assert ax.get_xlabel() == "Mean absolute error (mL), GM"
+
+
+def test_importance_draws_model_regression_and_truth():
+    features = ["age", "sex", "noise"]
+    base = {"feature": features, "tissue": "WM"}
+    table = pd.DataFrame({**base, "effect_ml": [-9.0, 5.0, 1.0], "importance_ml": [9.0, 5.0, 1.0]})
+    low_high = {"effect_low": [-12.0, 2.0, -2.0], "effect_high": [-6.0, 8.0, 3.0]}
+    regression = pd.DataFrame({**base, **low_high})
+    truth = pd.DataFrame({**base, "effect_ml": [-10.0, 6.0, 0.0]})
+    ax = plots.importance(table, regression, truth, tissue="WM")
+    assert [t.get_text() for t in ax.get_yticklabels()] == features
+    offsets = {c.get_label(): c for c in ax.collections}
+    np.testing.assert_allclose(offsets["model"].get_offsets()[:, 0], [-9, 5, 1])
+    np.testing.assert_allclose(offsets["truth"].get_offsets()[:, 0], [-10, 6, 0])
+    bars = offsets["regression, 95 %"].get_segments()
+    np.testing.assert_allclose([b[:, 0] for b in bars], [[-12, -6], [2, 8], [-2, 3]])
+
+
+def test_saved_figures_are_equal_each_time(tmp_path):
+    figure, ax = plots.panels(1)
+    ax.plot([1, 2], [3, 4])
+    path = plots.save(figure, tmp_path / "figures" / "one")
+    first = path.read_bytes(), path.with_suffix(".svg").read_bytes()
+    plots.save(figure, tmp_path / "figures" / "one")
+    assert path.read_bytes() == first[0]
+    assert path.with_suffix(".svg").exists()

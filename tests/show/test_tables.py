@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from csegsynth_kit.show import tables
+from tests.toy import toy_cohort
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return toy_cohort(tmp_path_factory.mktemp("tables") / "cohort", 30, missing=0.2)
+
+
+def test_participants_are_chosen_from_youngest_to_oldest(cohort):
+    chosen = tables.spread_over_age(cohort, 5)
+    ages = cohort.table.loc[chosen.index, "age"]
+    assert list(ages) == sorted(ages)
+    assert ages.iloc[0] == cohort.table["age"].min()
+    assert ages.iloc[-1] == cohort.table["age"].max()
+    assert chosen.iloc[0].startswith(f"{ages.iloc[0]:.0f} years, ")
+
+
+def test_person_near_an_age_gives_only_answered_questions(cohort):
+    person = tables.person_near(cohort, ["age", "sex", "education", "site"], age_years=50)
+    assert abs(person["age"] - 50) == (cohort.table["age"] - 50).abs().min()
+    assert all(pd.notna(answer) for answer in person.values())
+
+
+def test_splits_are_counted_and_overlap_is_seen(cohort):
+    train, valid, test = cohort.split((0.5, 0.25, 0.25))
+    table = tables.splits({"right": (train, valid, test), "wrong": (train, train, test)})
+    assert list(table.loc["right"]) == [15, 8, 7, 0] or table.loc["right"].sum() == 30
+    assert table.loc["wrong", "persons in two parts"] == len(train)
+
+
+def test_schema_names_every_column_and_its_use(cohort):
+    table = tables.schema(cohort)
+    assert list(table.index) == ["age", "sex", "education", "site"]
+    assert table.loc["age", "answers"].endswith("years")
+    assert table.loc["education", "answers"] == "low, medium, high"
+
+
+def test_importance_is_compared_with_the_truth():
+    names = [f"f{i}" for i in range(6)]
+    truth_ml = np.array([10.0, -8.0, 4.0, 2.0, 0.0, 0.0])
+    estimate = truth_ml + np.array([1.0, 1.0, 0.0, 0.0, 0.5, -1.5])
+    tissues = ["WM", "GM", "CSF"]
+    effects, truth = (
+        pd.concat([pd.DataFrame({"feature": names, "tissue": t, "effect_ml": v}) for t in tissues])
+        for v in (estimate, truth_ml)
+    )
+    row = tables.importance_against_truth(effects, truth).loc["GM"]
+    assert row["largest null effect (mL per SD)"] == 1.5
+    assert row["mean error (mL per SD)"] == pytest.approx(4 / 6, abs=0.01)
+    assert row["features"] == 6
+
+
+def test_stacked_tables_keep_their_names():
+    parts = {"a": pd.DataFrame({"x": [1, 2]}), "b": pd.DataFrame({"x": [3]})}
+    whole = tables.stacked(parts)
+    assert whole.to_dict("list") == {"scenario": ["a", "a", "b"], "x": [1, 2, 3]}

@@ -1,0 +1,91 @@
+import argparse
+from typing import get_args
+
+import pytest
+
+from csegsynth_kit import cli, commands
+from csegsynth_kit.analysis import generate
+from csegsynth_kit.data.readers.base import Layout
+from csegsynth_kit.maps import GRIDS
+from csegsynth_kit.training.runs import STAGES
+from tests.toy import toy_cohort
+from tests.training.jobs import toy_preset, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    toy_cohort(folder / "cohort", 24)
+    return train(folder / "cohort", folder / "runs", toy_preset(epochs=1))
+
+
+def test_choices_are_those_of_the_library():
+    """The parser states them itself, so that --help need not load torch."""
+    assert set(cli._LAYOUTS) == {"auto", *get_args(Layout)}
+    assert set(cli._GRIDS) == set(GRIDS)
+    assert cli._STAGES == STAGES
+
+
+def test_every_command_exists(monkeypatch):
+    monkeypatch.setattr(argparse.ArgumentParser, "error", lambda *_: None)
+    for name in ("prepare", "simulate", "run", "generate", "train"):
+        assert callable(getattr(commands, f"{name}_command"))
+
+
+def test_generate_prints_volumes_and_writes_bids(run, tmp_path, capsys):
+    person = '{"age": 71, "sex": "female"}'
+    arguments = ["generate", str(run.path), "--person", person, "--n", "2"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out"), "--name", "grandma"]) == 0
+    printed = capsys.readouterr().out
+    assert "WM" in printed
+    assert "2 synthetic maps" in printed
+    names = {p.name for p in (tmp_path / "out").glob("sub-*")}
+    assert names == {"sub-grandmadraw01", "sub-grandmadraw02"}
+
+
+def test_generate_takes_a_table(run, tmp_path):
+    table = tmp_path / "people.tsv"
+    table.write_text("participant_id\tage\tsex\nsub-1\t30\tmale\nsub-2\t60\tn/a\n")
+    out = tmp_path / "out"
+    assert (
+        cli.main(["generate", str(run.path), "--participants", str(table), "--out", str(out)]) == 0
+    )
+    assert len(list(out.glob("sub-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--person", "{'age': 71}"], "--person is not valid JSON"),
+        (["--person", "[71]"], "--person is not a JSON object"),
+        (["--person", '{"agee": 71}'], "'agee' is not a feature"),
+        (["--person", '{"age": -1}'], "age = -1 is not possible"),
+        ([], "needs answers"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_write_nothing(run, tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    assert cli.main(["generate", str(run.path), *arguments, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("csegsynth: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
+    assert cli.main(["generate", str(tmp_path), "--person", "{}", "--out", "x"]) == 2
+    assert f"{tmp_path}: is not a run folder" in capsys.readouterr().err
+
+
+def test_a_cohort_that_does_not_exist_is_refused_before_the_series(tmp_path, capsys):
+    assert cli.main(["run", "--finetune", str(tmp_path / "no"), "--out", str(tmp_path)]) == 2
+    assert "is not a prepared cohort" in capsys.readouterr().err
+
+
+def test_generation_from_the_command_line_equals_the_library(run, tmp_path, capsys):
+    cli.main(["generate", str(run.path), "--person", '{"age": 50}', "--out", str(tmp_path / "o")])
+    printed = capsys.readouterr().out
+    maps = generate.generate(run.load_model(), {"age": 50})
+    for volume in maps.volumes_ml()["volume_ml"]:
+        assert f"{volume:.1f}" in printed
