@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
@@ -130,7 +131,7 @@ class CompactEncoder(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, L)."""
-        coarse = log_shares(average_pool(maps, self.factor)).flatten(1)
+        coarse = _pooled_log_shares(maps, self.factor)
         scores = F.linear(coarse, self.axes, self.offset)
         return scores + self.correction(torch.cat([self.trunk(maps), scores], dim=1))
 
@@ -229,7 +230,7 @@ def start_from_components(
         return
     coarse, total, count = [], 0.0, 0
     for maps in chunks:
-        coarse.append(log_shares(average_pool(maps, encoder.factor)).flatten(1))
+        coarse.append(_pooled_log_shares(maps, encoder.factor))
         total, count = total + log_shares(maps).double().sum(0), count + len(maps)
     logs = torch.cat(coarse).double()
     if first == 0:
@@ -270,12 +271,14 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
     transform.linear.weight.copy_(torch.from_numpy(ridge.coef_))
     transform.linear.bias.copy_(torch.from_numpy(ridge.intercept_))
     residuals = (codes - transform.linear(expanded)).double()
-    covariance = residuals.T @ residuals / (len(residuals) - 1)
-    # With few participants for many entries, correlations are noise: shrink them.
-    share = min(1.0, len(covariance) / len(residuals))
-    diagonal = torch.diag(covariance.diagonal().clamp(min=_SMALLEST_VARIANCE))
-    covariance = (1 - share) * covariance + share * diagonal
-    transform.mix.weight.copy_(torch.linalg.cholesky(covariance))
+    sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
+    # With few participants for many entries, correlations are mostly noise: shrink them.
+    correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
+    transform.mix.weight.copy_(torch.linalg.cholesky(torch.from_numpy(correlation)) * sd[:, None])
+
+
+def _pooled_log_shares(maps: Tensor, factor: int) -> Tensor:
+    return log_shares(maps if factor == 1 else average_pool(maps, factor)).flatten(1)
 
 
 def _resized(mean: Tensor, like: Tensor) -> Tensor:

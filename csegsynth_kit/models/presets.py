@@ -138,9 +138,9 @@ _CSEGSYNTH_TINY = Preset(
         unconditional=Objective(reconstruction=300.0),
         conditional=Objective(reconstruction=300.0, volume=1.0),
     ),
-    pretrain=TrainConfig(steps=200, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
+    pretrain=TrainConfig(steps=150, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
     finetune=TrainConfig(
-        steps=200,
+        steps=150,
         learning_rate=3e-4,
         betas=(0.5, 0.9),
         schedule="cosine",
