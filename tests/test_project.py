@@ -91,9 +91,6 @@ def test_notebook_follows_the_rules(path):
         assert not re.search(r"^\s*(def|class|import os|%|!)", cell.source, re.MULTILINE)
         assert [o for o in cell.outputs if o.output_type == "error"] == []
         assert [o for o in cell.outputs if o.get("name") == "stderr"] == []
-    text = path.read_text()
-    assert "/home/" not in text
-    assert "/tmp/" not in text
     assert path.stat().st_size <= 300_000
     assert all(a.cell_type == "markdown" or b for a, b in _explained(notebook.cells))
 
@@ -112,5 +109,5 @@ def test_committed_text_names_no_machine_path():
         capture_output=True,
         text=True,
     ).stdout.split()
-    path = re.compile(r"(?<![\w.])/(root|home|work|farm)/")
+    path = re.compile(r"(?<![\w.])/(root|home|work|farm|tmp)\b/")
     assert [f for f in files if path.search((ROOT / f).read_text())] == []

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, losses, published
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
@@ -86,7 +87,7 @@ class AlphaGANConfig:
         penalty_norm: ``per_sample``, or the published ``reference`` over channels.
         volume_loss: ``energy`` score of several draws, or the published ``absolute`` error.
         volume_unit: Training standard deviations (``sd``), or the published ``mm3``.
-        volume_draws: Draws per person in the volume loss.
+        volume_draws: Draws per person where an energy score is taken; at least 2.
         code_term: Fine-tuning only. ``gaussian``: K pulls E(x) and T(z, c) to N(0, I), as
             published; ``energy``: T(z, c) must be distributed as the codes of people with
             features c (energy score against E(x)); ``off``.
@@ -119,6 +120,13 @@ class AlphaGANConfig:
     triplet_negative: Literal["participant", "reference"] = "participant"
     unconditional: Objective = Objective()
     conditional: Objective = Objective(volume=1.0)
+
+    def __post_init__(self):
+        if self.volume_draws < 2:
+            raise ConfigError(
+                f"{self.volume_draws} draws per person have no energy score",
+                "Set volume_draws to 2 or more.",
+            )
 
 
 class AlphaGAN(Family):
@@ -264,8 +272,8 @@ class AlphaGAN(Family):
 
     @property
     def _draws_per_person(self) -> int:
-        several = self.conditional and self.config.volume_loss == "energy"
-        return self.config.volume_draws if several else 1
+        scored = "energy" in (self.config.volume_loss, self.config.code_term)
+        return self.config.volume_draws if self.conditional and scored else 1
 
     def _code_term(self, encoded: Tensor, codes: list[Tensor], phase: float) -> dict[str, Tensor]:
         weight = self.objective.code

@@ -26,14 +26,15 @@ def colored_slice(maps: Tensor, grid: Grid, view: str) -> np.ndarray:
         view: ``sagittal``, ``coronal`` or ``axial``.
 
     Returns:
-        (height, width, 3) colors; up is superior (anterior in the axial view), and the person's
+        (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view), and the person's
         left is on the left.
     """
     axis, offset_mm = VIEWS[view]
     index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
     shares = maps.select(axis + 1, index).numpy()
     colors = np.array([to_rgb(COLORS[tissue]) for tissue in TISSUES])
-    return np.einsum("thw,tc->whc", shares, colors).clip(0, 1)
+    blended = np.einsum("thw,tc->whc", shares, colors).clip(0, 1)
+    return np.round(255 * blended).astype(np.uint8)  # matplotlib would cut, and gray the white
 
 
 def brain(maps: Tensor, grid: Grid, view: str, *, ax: Axes | None = None) -> Axes:

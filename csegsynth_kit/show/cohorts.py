@@ -1,6 +1,7 @@
 """Charts of cohorts: axes in, axes out; units on every axis."""
 
 from collections import Counter
+from functools import partial
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -38,7 +39,9 @@ def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None
             alpha=0.75,
             label=f"{level} (n = {len(group)})",
         )
-    ax.legend(handletextpad=0.1, borderpad=0)
+    ax.legend(
+        handletextpad=0.1, columnspacing=1, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1)
+    )
     ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
     return ax
 
@@ -55,13 +58,23 @@ def answers_given(cohort: Cohort, *, ax: Axes | None = None) -> Axes:
 
 
 def doctor_figure(cohort: Cohort) -> Figure:
-    """Show the report of a preparation: volumes, findings, and how heads were turned."""
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(10, 3), layout="constrained", width_ratios=(1, 1.2, 1)
+    """Show the report of a preparation: volumes, findings, and how heads were turned.
+
+    What there is nothing to show of is left out.
+    """
+    found = Counter((f.severity, f.code) for f in cohort.findings() if f.code != "left-out")
+    steps = cohort.preparation()
+    turned = steps.dropna(subset="rotation_x_deg") if "rotation_x_deg" in steps else steps[:0]
+    parts = [partial(_volume_histograms, cohort)]
+    if found:
+        parts.append(partial(_finding_counts, found))
+    if len(turned):
+        parts.append(partial(_rotations, turned))
+    figure, axes = plt.subplots(
+        1, len(parts), figsize=(3.4 * len(parts), 3), layout="constrained", squeeze=False
     )
-    _volume_histograms(cohort, left)
-    _finding_counts(cohort, middle)
-    _rotations(cohort, right)
+    for draw, ax in zip(parts, axes.flat, strict=True):
+        draw(ax)
     return figure
 
 
@@ -73,31 +86,26 @@ def _volume_histograms(cohort: Cohort, ax: Axes) -> None:
     ax.set(xlabel="Volume (mL)", ylabel="Participants", title=f"{len(cohort)} participants")
 
 
-def _finding_counts(cohort: Cohort, ax: Axes) -> None:
-    found = Counter((f.severity, f.code) for f in cohort.findings() if f.code != "left-out")
+def _finding_counts(found: Counter, ax: Axes) -> None:
     rows = sorted(found.items(), key=lambda item: (list(_SEVERITY).index(item[0][0]), -item[1]))
-    ax.set_title("Findings (count)")
-    if not rows:
-        ax.text(0.5, 0.5, "no findings", ha="center", va="center", transform=ax.transAxes)
-        ax.set_axis_off()
-        return
-    names = [f"{severity}: {code.replace('-', ' ')}" for (severity, code), _ in rows][:_MOST_KINDS]
-    counts = [count for _, count in rows][:_MOST_KINDS]
-    colors = [_SEVERITY[severity] for (severity, _), _ in rows][:_MOST_KINDS]
-    bars = ax.barh(names, counts, color=colors)
+    rows = rows[:_MOST_KINDS]
+    names = [f"{severity}: {code.replace('-', ' ')}" for (severity, code), _ in rows]
+    bars = ax.barh(
+        names,
+        [count for _, count in rows],
+        color=[_SEVERITY[severity] for (severity, _), _ in rows],
+    )
     ax.bar_label(bars, padding=2, fontsize=8)
     ax.margins(x=0.15)
     ax.invert_yaxis()
-    ax.set_xlabel("Findings")
+    ax.set(xlabel="Findings", title="Findings")
 
 
-def _rotations(cohort: Cohort, ax: Axes) -> None:
-    steps = cohort.preparation()
-    turned = steps.get("rotation_x_deg", pd.Series(dtype=float)).dropna()
-    ax.set_title("Alignment to the template")
-    if turned.empty:
-        ax.text(0.5, 0.5, "nothing was aligned", ha="center", va="center", transform=ax.transAxes)
-        ax.set_axis_off()
-        return
-    ax.scatter(turned, steps.loc[turned.index, "overlap"], s=12, color="#444444", linewidths=0)
-    ax.set(xlabel="Pitch corrected (degrees)", ylabel="Overlap with the template", ylim=(0, 1))
+def _rotations(turned: pd.DataFrame, ax: Axes) -> None:
+    ax.scatter(turned["rotation_x_deg"], turned["overlap"], s=12, color="#444444", linewidths=0)
+    ax.set(
+        xlabel="Pitch corrected (degrees)",
+        ylabel="Overlap with the template",
+        ylim=(0, 1),
+        title="Alignment to the template",
+    )

@@ -163,13 +163,16 @@ class Run:
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Family:
-    """Return the model of a checkpoint (a ``best.safetensors``), ready to generate."""
-    tensors, meta = checkpoint.read(Path(path))
+    """Return the model of a run folder or of a checkpoint file, ready to generate."""
+    path = Path(path)
+    if path.is_dir():
+        path = Run.load(path).best()
+    tensors, meta = checkpoint.read(path)
     _, config_type = FAMILIES[meta["family"]]
     features = None if meta["features"] is None else Features.from_dict(meta["features"])
     model = build(from_dict(config_type, meta["model"]), features)
     weights = checkpoint.with_prefix(tensors, "model")
-    checkpoint.require_same(weights, model.state_dict(), Path(path))
+    checkpoint.require_same(weights, model.state_dict(), path)
     model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
     return model.to(device).eval()

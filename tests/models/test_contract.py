@@ -16,6 +16,9 @@ from tests.training.jobs import toy_preset
 #: Each family at a size that runs in a moment: (family, variant) to its config.
 SMALL = {
     ("csegsynth", "compact"): toy_preset().model,
+    ("csegsynth", "compact, one choice as published"): replace(
+        toy_preset().model, volume_loss="absolute"
+    ),
     ("csegsynth", "published"): replace(
         preset("csegsynth", "paper").model,
         grid=replace(TOY_GRID, shape=(8, 16, 24)),
