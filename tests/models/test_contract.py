@@ -181,11 +181,17 @@ def test_numbers_do_not_depend_on_who_draws_them():
 )
 def test_critics_step_as_often_as_they_should(every, steps, cadence):
     config = SMALL["csegsynth", "compact"]
-    goal = replace(config.unconditional, critic_every=every, critic_steps=steps, cadence=cadence)
+    goal = replace(
+        config.unconditional,
+        critic_every=every,
+        critic_steps=steps,
+        code_critic_steps=2,
+        cadence=cadence,
+    )
     model, batch = model_and_batch(replace(config, unconditional=goal), conditional=False)
     counts = {"generator": 0, "critic": 0, "code_critic": 0}
     for step in range(12):
         for group, _ in model.losses(batch, Rng(step, total=4), step):
             counts[group] += 1
     rounds = 12 // every if cadence == "every" else 12 - 12 // every
-    assert counts == {"generator": 12, "critic": rounds * steps, "code_critic": rounds}
+    assert counts == {"generator": 12, "critic": rounds * steps, "code_critic": rounds * 2}
