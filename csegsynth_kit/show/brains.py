@@ -26,8 +26,8 @@ def colored_slice(maps: Tensor, grid: Grid, view: str) -> np.ndarray:
         view: ``sagittal``, ``coronal`` or ``axial``.
 
     Returns:
-        (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view), and the person's
-        left is on the left.
+        (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view),
+        and the person's left is on the left.
     """
     axis, offset_mm = VIEWS[view]
     index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
