@@ -114,7 +114,7 @@ def measured(study: Study, chosen: Preset) -> dict[str, float | str]:
     ).set_index("set")["ssim"]
     spread = result.spread
     return {
-        "MAE / ridge": _triple(result.ratios["ratio"], 3),
+        "MAE / ridge": _triple(result.ratios["ratio"][:3], 3),
         "SD of draws / true": _triple(spread["within_sd_ml"] / spread["true_within_sd_ml"], 2),
         "SD of cohort / real": _triple(spread["sd_ratio"], 2),
         "SSIM - real": f"{alike['model'] - alike['real']:+.3f}",

@@ -9,10 +9,9 @@ import pandas as pd
 from csegsynth_kit.analysis.generate import predict_volumes
 from csegsynth_kit.analysis.regression import fit_baselines
 from csegsynth_kit.analysis.truth import known_truth
-from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import CohortError
-from csegsynth_kit.metrics.volumes import mae_ratio, score_table, spread
+from csegsynth_kit.metrics.volumes import SCORED, mae_ratio, score_table, spread
 from csegsynth_kit.models import Family
 
 
@@ -133,7 +132,7 @@ def wide_table(scores: pd.DataFrame, statistic: str = "mae_ml", digits: int = 1)
         axis=1,
     )
     wide = scores.assign(cell=cells).pivot(index="predictor", columns="tissue", values="cell")
-    return wide.loc[_unique(scores["predictor"]), list(MEASURED)]
+    return wide.loc[_unique(scores["predictor"]), list(SCORED)]
 
 
 def _require_comparable(model: Family, train: Cohort, test: Cohort) -> None:

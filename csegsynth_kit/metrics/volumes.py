@@ -11,6 +11,8 @@ import pandas as pd
 from csegsynth_kit.constants import MEASURED
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+#: What is scored: every tissue, and the brain as a whole (some tables tell no more than that).
+SCORED = (*MEASURED, "WM+GM")
 
 
 def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -51,6 +53,12 @@ STATISTICS: dict[str, Statistic] = {
     "r2": explained_variance,
     "r": pearson,
 }
+
+
+def with_brain(volumes: np.ndarray) -> np.ndarray:
+    """Append white plus gray matter to (..., 3) volumes: (..., 4), in the order of SCORED."""
+    brain = volumes[..., MEASURED.index("WM")] + volumes[..., MEASURED.index("GM")]
+    return np.concatenate([volumes, brain[..., None]], axis=-1)
 
 
 def resamples(
@@ -95,12 +103,14 @@ def score_table(
         seed: Of the resamples.
 
     Returns:
-        One row per predictor and tissue: every statistic with ``_low`` and ``_high`` of its
-        95 % bootstrap interval over people, and ``n``.
+        One row per predictor and tissue, and for the brain (``WM+GM``): every statistic with
+        ``_low`` and ``_high`` of its 95 % bootstrap interval over people, and ``n``.
     """
+    truth = with_brain(truth)
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
     table = []
-    for name, predicted in predictions.items():
+    for name, volumes in predictions.items():
+        predicted = with_brain(volumes)
         scores = {}
         for label, statistic in STATISTICS.items():
             low, high = np.nanpercentile(
@@ -108,7 +118,7 @@ def score_table(
             )
             scores[label] = statistic(predicted, truth)
             scores[f"{label}_low"], scores[f"{label}_high"] = low, high
-        for i, tissue in enumerate(MEASURED):
+        for i, tissue in enumerate(SCORED):
             values = {label: float(value[i]) for label, value in scores.items()}
             table.append({"predictor": name, "tissue": tissue, "n": len(truth), **values})
     return pd.DataFrame(table)
@@ -126,9 +136,11 @@ def mae_ratio(
     """Compare two predictors on the same people, resample by resample.
 
     Returns:
-        One row per tissue: ``ratio`` of mean absolute errors, its 95 % interval, ``n``, and a
-        ``verdict``: ``better``, ``worse``, or ``tie`` if the interval holds 1.
+        One row per tissue, and for the brain: ``ratio`` of mean absolute errors, its 95 %
+        interval, ``n``, and a ``verdict``: ``better``, ``worse``, or ``tie`` if the interval
+        holds 1.
     """
+    predicted, reference, truth = map(with_brain, (predicted, reference, truth))
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
     ratios = mean_absolute_error(predicted[rows], truth[rows]) / mean_absolute_error(
         reference[rows], truth[rows]
@@ -138,7 +150,7 @@ def mae_ratio(
     verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
     return pd.DataFrame(
         {
-            "tissue": list(MEASURED),
+            "tissue": list(SCORED),
             "ratio": ratio,
             "ratio_low": low,
             "ratio_high": high,

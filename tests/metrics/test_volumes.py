@@ -82,3 +82,11 @@ def test_spread_tells_within_from_between(rng):
     np.testing.assert_allclose(table["within_sd_ml"], 30, rtol=0.02)
     np.testing.assert_allclose(table["cohort_sd_ml"], 50, rtol=0.03)
     np.testing.assert_allclose(table["sd_ratio"], 1, rtol=0.05)
+
+
+def test_brain_is_scored_as_the_sum_of_white_and_gray_matter(rng):
+    truth, predicted = rng.normal(500, 50, (30, 3)), rng.normal(500, 50, (30, 3))
+    table = volumes.score_table({"model": predicted}, truth, times=20).set_index("tissue")
+    error = np.abs(predicted[:, :2].sum(1) - truth[:, :2].sum(1)).mean()
+    assert table.loc["WM+GM", "mae_ml"] == pytest.approx(error)
+    assert list(table.index) == list(volumes.SCORED)
