@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -100,6 +101,8 @@ def generate_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth generate``."""
     model = Run.load(options.run).load_model()
     maps = generate(model, _people(options), n=options.n, seed=options.seed)
+    for warning in maps.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     name = options.name if options.participants is None else None
     maps.to_bids(options.out, participant=name)
     volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")

@@ -199,8 +199,6 @@ def checked_people(
         "are extrapolations."
         for feature, rows in model.features.outside_support(table).groupby("feature", sort=False)
     )
-    for warning in warnings:
-        logger.warning(warning)
     return table, warnings
 
 
@@ -234,6 +232,8 @@ def _range(answers: pd.Series) -> str:
 def _synthetic(
     model: Family, maps: Tensor, table: pd.DataFrame | None, n: int, warnings: tuple[str, ...]
 ) -> SyntheticMaps:
+    for warning in warnings:
+        logger.info(warning)  # carried by the result, and told by the command line
     labels, answers = _labels(table, n)
     columns = model.features.columns if model.conditional else ()
     return SyntheticMaps(

@@ -113,9 +113,8 @@ def score_table(
         predicted = with_brain(volumes)
         scores = {}
         for label, statistic in STATISTICS.items():
-            low, high = np.nanpercentile(
-                statistic(predicted[rows], truth[rows]), [2.5, 97.5], axis=0
-            )
+            resampled = statistic(predicted[rows], truth[rows])
+            low, high = np.percentile(resampled, [2.5, 97.5], axis=0)  # NaN stays NaN
             scores[label] = statistic(predicted, truth)
             scores[f"{label}_low"], scores[f"{label}_high"] = low, high
         for i, tissue in enumerate(SCORED):
