@@ -5,12 +5,15 @@ run from 1, and nothing is kept that differs between equal executions: times, id
 machine, widget states, progress bars.
 """
 
+import base64
+import io
 import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from csegsynth_kit.batch import execute, find_notebooks
 from csegsynth_kit.data.files import write_text
@@ -48,7 +51,17 @@ def normalized(notebook: NotebookNode) -> NotebookNode:
             if output.output_type == "execute_result":
                 output.execution_count = count
             output.get("metadata", {}).clear()
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _smaller(output.data["image/png"])
     return notebook
+
+
+def _smaller(picture: str) -> str:
+    """Reduce a PNG (base64) to 256 colors: a third of the bytes, the same to the eye."""
+    reduced = io.BytesIO()
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(reduced, "PNG", optimize=True)
+    return base64.b64encode(reduced.getvalue()).decode() + "\n"
 
 
 def _passing(output: NotebookNode) -> bool:
