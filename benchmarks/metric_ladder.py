@@ -30,7 +30,8 @@ def markdown(table: pd.DataFrame) -> str:
     """Write a table with a flat index and several levels of columns."""
     heads = [" / ".join(map(str, column)) for column in table.columns]
     lines = [f"| perturbation | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(row)} |" for name, row in zip(table.index, table.to_numpy())]
+    rows = zip(table.index, table.to_numpy(), strict=True)
+    lines += [f"| {name} | {' | '.join(row)} |" for name, row in rows]
     return "\n".join(lines)
 
 
@@ -57,17 +58,16 @@ def main() -> None:
         train = cohort.maps(cohort.ids[: options.train])
         real = cohort.maps(cohort.ids[options.train :])
     tables = []
-    for n in options.n:
-        for extractor in (Morphometry(), RandomConv3d()):
-            began = time.perf_counter()
-            ladder = perturbation_ladder(
-                train, real, extractor=extractor, n=n, repeats=options.repeats
-            )
-            tables.append(ladder)
-            log.info("<!-- %s, N=%d: %.0f s -->", extractor.name, n, time.perf_counter() - began)
+    for extractor in (Morphometry(), RandomConv3d()):
         began = time.perf_counter()
-        tables.append(voxel_ladder(train, real, n=n, repeats=options.repeats))
-        log.info("<!-- voxels, N=%d: %.0f s -->", n, time.perf_counter() - began)
+        ladder = perturbation_ladder(
+            train, real, extractor=extractor, sizes=options.n, repeats=options.repeats
+        )
+        tables.append(ladder)
+        log.info("<!-- %s: %.0f s -->", extractor.name, time.perf_counter() - began)
+    began = time.perf_counter()
+    tables.append(voxel_ladder(train, real, sizes=options.n, repeats=options.repeats))
+    log.info("<!-- voxels: %.0f s -->", time.perf_counter() - began)
     whole = pd.concat(tables, ignore_index=True)
     if options.tsv:
         whole.to_csv(options.tsv, sep="\t", index=False, float_format="%.6g")

@@ -186,7 +186,7 @@ def _voxel_rows(
     pool = np.unique(np.concatenate([np.concatenate(rows) for rows in case.floor]))
     pooled = pair_similarity(maps, pool[random_pairs(len(pool), seed=seed)], plan=plan)
     floor = Floor(_delta_floor(pooled, len(pairs), splits, seed))
-    delta = {"metric": "|delta MS-SSIM|"} | head | _judged(value, interval, floor, case, np.nan)
+    delta = {"metric": "delta_ms_ssim"} | head | _judged(value, interval, floor, case, np.nan)
     scales = {"scales": plan.scales, "window": plan.window, "weights": list(plan.weights)}
     return [linear | {"passport": passport}, delta | {"passport": passport | scales}]
 

@@ -36,7 +36,7 @@ def median_bandwidths(
         factors: Multiples of the median.
     """
     apart = squared_distances(reference, reference)[np.triu_indices(len(reference), k=1)]
-    median = float(np.sqrt(np.median(apart)))
+    median = float(np.median(np.sqrt(apart)))
     if not median > 0:
         raise ConfigError(
             "more than half of the reference maps are equal, so no kernel bandwidth can be chosen",

@@ -22,7 +22,7 @@ from csegsynth_kit.metrics.spaces import (
 SET_PERTURBATIONS = ("variance x0.5", "duplicates", "memorized", "memorized, against training")
 #: Copies of each person in ``duplicates``.
 COPIES = 10
-_METRICS = ("frechet", "mmd_rbf", "kid", "coverage")
+_METRICS = ("frechet", "mmd_rbf", "kid", "coverage", "authenticity")
 
 
 def perturbation_ladder(
@@ -30,14 +30,14 @@ def perturbation_ladder(
     real: SegmentationMaps,
     *,
     extractor: Extractor,
-    n: int,
+    sizes: Sequence[int],
     metrics: Sequence[str] = _METRICS,
     repeats: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Find which perturbations of real maps a metric tells from real maps.
 
-    ``repeats`` times, two disjoint sets of ``n`` real maps are drawn; their distance makes the
+    ``repeats`` times, two disjoint sets of N real maps are drawn; their distance makes the
     floor. Then the second set is perturbed. A perturbation is detected if it is worse than 95 %
     of the floor in most repeats. ``memorized`` is a set of training maps: against other real
     maps it must look real; against the same training maps it must raise the alarm of being
@@ -45,37 +45,45 @@ def perturbation_ladder(
 
     Args:
         train: Real maps on which the extractor, bandwidths and projections are fitted.
-        real: At least 2 n other real maps.
+        real: Other real maps, at least twice the largest size.
         extractor: What features are compared; fitted here.
-        n: Maps in each set.
+        sizes: Maps in each set, N.
         metrics: Names of ``spaces.FEATURE_METRICS``.
         repeats: Pairs of sets.
         seed: Of the draws.
 
     Returns:
-        One row per metric and perturbation: ``extractor``, ``metric``, ``n``, ``perturbation``,
-        ``value`` (median), ``floor`` (median), ``floor_detect``, ``ratio`` of value to floor,
-        ``power`` (share of repeats that are worse), ``detected``, ``alarm``.
+        One row per N, perturbation and metric: ``extractor``, ``metric``, ``n``,
+        ``perturbation``, ``value`` (median), ``floor`` (median), ``floor_detect``, ``ratio`` of
+        value to floor, ``power`` (share of repeats that are worse), ``detected``, ``alarm``.
     """
-    if len(real) < 2 * n or len(train) < n:
-        raise ConfigError(
-            f"{len(real)} real and {len(train)} training maps are too few for sets of {n}",
-            f"Give {2 * n} real and {n} training maps, or lower n.",
-        )
+    require_pool(train, real, sizes)
     extractor = extractor.fit(train)
     chosen = [metric for metric in FEATURE_METRICS if metric.name in metrics]
     fitted, clean = extractor.features(train), extractor.features(real)
-    sets = list(disjoint_sets(len(real), n, n, times=repeats, seed=seed))
-    floors = _values(fitted, clean, clean, sets, chosen, n)
+    damaged = {name: extractor.features(perturb(real, name)) for name in MAP_PERTURBATIONS}
     rows = []
-    for name, first, second, pairs in _perturbed(extractor, fitted, real, clean, sets, seed):
-        values = _values(fitted, first, second, pairs, chosen, n)
-        for metric in chosen:
-            floor = Floor(floors[metric.name], metric.higher_is_closer)
-            judged = ladder_row(values[metric.name], floor, centered=metric.centered)
-            head = {"extractor": extractor.name, "metric": _title(extractor, metric, n)}
-            rows.append(head | {"n": n, "perturbation": name} | judged)
+    for n in sizes:
+        sets = list(disjoint_sets(len(real), n, n, times=repeats, seed=seed))
+        floors = _values(fitted, clean, clean, sets, chosen, n)
+        for name, first, second, pairs in _perturbed(fitted, clean, damaged, sets, seed):
+            values = _values(fitted, first, second, pairs, chosen, n)
+            for metric in chosen:
+                floor = Floor(floors[metric.name], metric.higher_is_closer)
+                judged = ladder_row(values[metric.name], floor, centered=metric.centered)
+                head = {"extractor": extractor.name, "metric": _title(extractor, metric, n)}
+                rows.append(head | {"n": n, "perturbation": name} | judged)
     return pd.DataFrame(rows)
+
+
+def require_pool(train: SegmentationMaps, real: SegmentationMaps, sizes: Sequence[int]) -> None:
+    """Raise ConfigError if two disjoint sets of the largest size cannot be drawn."""
+    n = max(sizes)
+    if len(real) < 2 * n or len(train) < n:
+        raise ConfigError(
+            f"{len(real)} real and {len(train)} training maps are too few for sets of {n}",
+            f"Give {2 * n} real and {n} training maps, or smaller sets.",
+        )
 
 
 def detection_table(ladder: pd.DataFrame) -> pd.DataFrame:
@@ -120,16 +128,15 @@ def ladder_row(values: np.ndarray, floor: Floor, *, centered: bool) -> dict:
 
 
 def _perturbed(
-    extractor: Extractor,
     fitted: np.ndarray,
-    real: SegmentationMaps,
     clean: np.ndarray,
+    damaged: dict[str, np.ndarray],
     sets: list[Sets],
     seed: int,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[Sets]]]:
     """Yield name, (S, N, D) features of real and of damaged maps, and rows into the two."""
-    for name in MAP_PERTURBATIONS:
-        yield name, clean, extractor.features(perturb(real, name)), sets
+    for name, features in damaged.items():
+        yield name, clean, features, sets
     mean = fitted.mean(1, keepdims=True)
     yield "variance x0.5", clean, mean + np.sqrt(0.5) * (clean - mean), sets
     yield "duplicates", clean, clean, [(a, duplicated(b)) for a, b in sets]

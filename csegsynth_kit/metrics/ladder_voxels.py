@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps
 from csegsynth_kit.metrics.compare import Floor, Sets, linear_mmd_of_sets
-from csegsynth_kit.metrics.ladder import duplicated, ladder_row
+from csegsynth_kit.metrics.ladder import duplicated, ladder_row, require_pool
 from csegsynth_kit.metrics.perturb import MAP_PERTURBATIONS, perturb
 from csegsynth_kit.metrics.resampling import disjoint_sets
 from csegsynth_kit.metrics.structural import (
@@ -19,14 +18,14 @@ from csegsynth_kit.metrics.structural import (
     random_pairs,
 )
 
-_DELTA = "|delta MS-SSIM|"
+_DELTA = "delta_ms_ssim"
 
 
 def voxel_ladder(
     train: SegmentationMaps,
     real: SegmentationMaps,
     *,
-    n: int,
+    sizes: Sequence[int],
     repeats: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -37,35 +36,34 @@ def voxel_ladder(
 
     Args:
         train: Real maps that choose the box and the scales.
-        real: At least 2 n other real maps.
-        n: Maps in each set.
+        real: Other real maps, at least twice the largest size.
+        sizes: Maps in each set, N.
         repeats: Pairs of sets.
         seed: Of the draws.
     """
-    if len(real) < 2 * n or len(train) < n:
-        raise ConfigError(
-            f"{len(real)} real and {len(train)} training maps are too few for sets of {n}",
-            f"Give {2 * n} real and {n} training maps, or lower n.",
-        )
+    require_pool(train, real, sizes)
     plan = plan_similarity(train.probabilities)
     pairs = random_pairs(len(real), seed=seed)
-    chosen = disjoint_sets(len(pairs), n // 2, n // 2, times=repeats, seed=seed)
-    sets = [(pairs[a].ravel(), pairs[b].ravel()) for a, b in chosen]
     clean = real.probabilities
-    floors = {
-        "mmd_linear": linear_mmd_of_sets(clean, clean, sets, plan=plan),
-        _DELTA: _deltas(clean, clean, sets, plan),
-    }
     rows = []
-    for name, first, second, rows_of in _perturbed(train, real, sets, seed):
-        values = {
-            "mmd_linear": linear_mmd_of_sets(first, second, rows_of, plan=plan),
-            _DELTA: _deltas(first, second, rows_of, plan),
-        }
-        for metric, found in values.items():
-            head = {"extractor": "voxels", "metric": metric, "n": n, "perturbation": name}
-            rows.append(head | ladder_row(found, Floor(floors[metric]), centered=False))
+    for n in sizes:
+        chosen = disjoint_sets(len(pairs), n // 2, n // 2, times=repeats, seed=seed)
+        sets = [(pairs[a].ravel(), pairs[b].ravel()) for a, b in chosen]
+        floors = _values(clean, clean, sets, plan)
+        for name, first, second, rows_of in _perturbed(train, real, sets, seed):
+            for metric, values in _values(first, second, rows_of, plan).items():
+                head = {"extractor": "voxels", "metric": metric, "n": n, "perturbation": name}
+                rows.append(head | ladder_row(values, Floor(floors[metric]), centered=False))
     return pd.DataFrame(rows)
+
+
+def _values(
+    first: Tensor, second: Tensor, sets: Sequence[Sets], plan: SimilarityPlan
+) -> dict[str, np.ndarray]:
+    return {
+        "mmd_linear": linear_mmd_of_sets(first, second, sets, plan=plan),
+        _DELTA: _deltas(first, second, sets, plan),
+    }
 
 
 def _perturbed(

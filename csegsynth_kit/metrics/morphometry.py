@@ -49,7 +49,7 @@ class Morphometry:
     def __init__(self):
         self._grid: Grid | None = None
         self._scale: Standardizer | None = None
-        self._names: list[str] = []
+        self.all_names: list[str] = []
         self._edges: dict[str, list[Tensor]] = {}
         self._fitted_on = 0
 
@@ -58,7 +58,7 @@ class Morphometry:
         self._grid = train.grid
         self._edges = _partitions(train)
         raw = self.raw(train)
-        families = [name.split(":")[0] for name in self._names]
+        families = [name.split(":")[0] for name in self.all_names]
         self._scale = fit_standardizer(raw, families)
         self._fitted_on = len(train)
         return self
@@ -79,13 +79,13 @@ class Morphometry:
             return torch.stack(list(measured.values()), dim=1)
 
         rows = batched(measure, maps)
-        self._names = list(measured)
+        self.all_names = list(measured)
         return rows
 
     @property
     def names(self) -> list[str]:
         """Names of the kept features, ``family:member``."""
-        return [n for n, kept in zip(self._names, self._scale.keep, strict=True) if kept]
+        return [n for n, kept in zip(self.all_names, self._scale.keep, strict=True) if kept]
 
     @property
     def dim(self) -> int:

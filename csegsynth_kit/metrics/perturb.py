@@ -58,10 +58,8 @@ def atrophy(maps: Tensor, *, share: float) -> Tensor:
     for _ in range(60):  # Bisection: how hard to press until the wanted volume has gone.
         middle = (low + high) / 2
         lost = torch.minimum(gray, middle * pressure).sum((1, 2, 3), keepdim=True)
-        low, high = (
-            torch.where(lost < wanted, middle, low),
-            torch.where(lost < wanted, high, middle),
-        )
+        short = lost < wanted
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     lost = torch.minimum(gray, high * pressure)
     shrunk = maps.clone()
     shrunk[:, _GM] -= lost

@@ -12,9 +12,9 @@ from csegsynth_kit.maps import Grid
 def surface_area_mm2(shares: Tensor, *, spacing_mm: Sequence[float]) -> Tensor:
     """Area of the surface of soft maps: the integral of the length of their gradient.
 
-    By the coarea formula it is the area where the share passes one half, averaged over all
-    thresholds; it needs no threshold and sees parts of voxels. Forward differences; outside of
-    the grid the share is 0.
+    By the coarea formula it is the area where the share passes a threshold, averaged over all
+    thresholds, so it sees parts of voxels. The gradient is taken between voxel centers, in cells
+    of 2 x 2 x 2; outside of the grid the share is 0.
 
     Args:
         shares: (..., X, Y, Z) shares of the voxel.
@@ -26,8 +26,11 @@ def surface_area_mm2(shares: Tensor, *, spacing_mm: Sequence[float]) -> Tensor:
     padded = F.pad(shares, (1, 1, 1, 1, 1, 1))
     squared = torch.zeros(1, dtype=shares.dtype)
     for axis, step in zip((-3, -2, -1), spacing_mm, strict=True):
-        ahead = torch.roll(padded, -1, dims=axis)  # The wrapped plane is empty, as is the edge.
-        squared = squared + ((ahead - padded) / step) ** 2
+        change = padded.diff(dim=axis) / step
+        for other in {-3, -2, -1} - {axis}:
+            n = change.shape[other] - 1
+            change = (change.narrow(other, 0, n) + change.narrow(other, 1, n)) / 2
+        squared = squared + change**2
     volume = float(torch.tensor(list(spacing_mm), dtype=torch.float64).prod())
     return squared.sqrt().sum((-3, -2, -1)) * volume
 
