@@ -8,15 +8,15 @@ from csegsynth_kit.maps import Grid, SegmentationMaps, average_pool, with_backgr
 GRID = Grid("people", (12, 16, 14), (13.0, 11.0, 12.0))
 
 
-def people(n: int, *, seed: int = 0, scale: float = 1.0, lopsided: float = 0.0) -> SegmentationMaps:
+def people(n: int, *, seed: int = 0, lopsided: float = 0.0) -> SegmentationMaps:
     """Draw people; ``lopsided`` moves white matter to the right by that share of the half box."""
     rng = np.random.default_rng(seed)
     fine = [np.linspace(-1, 1, 2 * s, endpoint=False) + 0.5 / s for s in GRID.shape]
     x, y, z = np.meshgrid(*fine, indexing="ij")
     maps = np.empty((n, 3, *x.shape), np.float32)
     for i in range(n):
-        size = scale * (1 + 0.06 * rng.normal(size=3))
-        radii = np.sort(np.array([0.5, 0.72, 0.86]) * size)
+        size = (1 + 0.04 * rng.normal()) * (1 + 0.01 * rng.normal(size=3))
+        radii = np.array([0.48, 0.66, 0.8]) * size
         stretch = 1 + 0.04 * rng.normal(size=3)
         center = 0.03 * rng.normal(size=3)
         distance = [
