@@ -55,6 +55,10 @@ def test_collapse_is_detected(ladder, metric):
     assert row(ladder, metric, "duplicates")["detected"]
 
 
+def test_shrunken_variance_is_detected(ladder):
+    assert row(ladder, "mmd_rbf", "variance x0.5")["detected"]
+
+
 @pytest.mark.parametrize("metric", ["Frechet", "mmd_rbf", "kid", "authenticity"])
 def test_memorized_maps_alarm_against_training_maps_only(ladder, metric):
     """Against other people they look real: only the training maps give them away."""

@@ -59,6 +59,22 @@ def test_inception_has_the_published_tensors():
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
 
 
+def test_inception_pools_as_the_fid_variant_does():
+    """Averages leave out the padding; the very last block pools by the maximum."""
+    network = InceptionV3().eval()
+    network.load_state_dict(drawn(network))
+    padded_average = torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    pools = {"Mixed_5b": padded_average, "Mixed_6c": padded_average, "Mixed_7b": padded_average}
+    pools["Mixed_7c"] = torch.nn.MaxPool2d(3, 1, 1)
+    channels = {"Mixed_5b": 192, "Mixed_6c": 768, "Mixed_7b": 1280, "Mixed_7c": 2048}
+    for name, pool in pools.items():
+        block = getattr(network, name)
+        x = torch.rand(1, channels[name], 8, 8, generator=torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            expected = block.branch_pool(pool(x))
+            torch.testing.assert_close(block(x)[:, -expected.shape[1] :], expected)
+
+
 def test_inception2d_from_a_file_of_the_published_form(tmp_path, maps):
     state = drawn(InceptionV3())
     state |= {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
