@@ -27,8 +27,8 @@ log = logging.getLogger("metric_ladder")
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write a table with a flat index and several levels of columns."""
-    heads = [" / ".join(map(str, column)) for column in table.columns]
+    """Write the table of one extractor and N; the first level of the columns is the metric."""
+    heads = [column[0] for column in table.columns]
     lines = [f"| perturbation | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     rows = zip(table.index, table.to_numpy(), strict=True)
     lines += [f"| {name} | {' | '.join(row)} |" for name, row in rows]
