@@ -2,11 +2,11 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.metrics.structural import brain_box
 
 #: Window of the similarity (voxels); an odd number below every grid's smallest size.
 _WINDOW = 7
@@ -27,7 +27,8 @@ def pairwise_ssim(maps: Tensor, *, seed: int = 0) -> np.ndarray:
     Returns:
         (N // 2,) mean SSIM over WM, GM and CSF; Gaussian window of 7 voxels, data range 1.
     """
-    tissues = _cropped(maps[:, : len(MEASURED)])
+    box = [slice(*edges) for edges in brain_box(maps, at_least=_WINDOW)]
+    tissues = maps[(slice(None), slice(0, len(MEASURED)), *box)]
     first, second = (
         np.random.default_rng(seed).permutation(len(maps))[: len(maps) // 2 * 2].reshape(2, -1)
     )
@@ -51,17 +52,6 @@ def diversity(sets: dict[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
         row = {"n": len(maps), "pairs": len(ssim), "ssim": ssim.mean()}
         rows.append({"set": name, **row, "ssim_low": low, "ssim_high": high})
     return pd.DataFrame(rows)
-
-
-def _cropped(tissues: Tensor) -> Tensor:
-    inside = (tissues.sum(1) > 0.5).any(0)
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        where = torch.nonzero(inside.any(dim=others[1]).any(dim=others[0]))
-        low, high = int(where.min()), int(where.max()) + 1
-        box.append(slice(low, max(high, min(low + _WINDOW, inside.shape[axis]))))
-    return tissues[(slice(None), slice(None), *box)]
 
 
 def _ssim(a: Tensor, b: Tensor) -> np.ndarray:

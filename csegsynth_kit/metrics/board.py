@@ -1,0 +1,226 @@
+"""A board of metrics: every number with its interval, its real-vs-real floor and its passport."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import SegmentationMaps
+from csegsynth_kit.metrics.compare import (
+    Floor,
+    Sets,
+    interval_of_sets,
+    linear_mmd_of_sets,
+    values_of_sets,
+)
+from csegsynth_kit.metrics.coverage import NEIGHBORS
+from csegsynth_kit.metrics.extractors import Extractor, label
+from csegsynth_kit.metrics.resampling import disjoint_sets, half_samples, recentered_interval
+from csegsynth_kit.metrics.spaces import (
+    FEATURE_METRICS,
+    MMD_LINEAR,
+    FeatureSpace,
+    Metric,
+    feature_space,
+)
+from csegsynth_kit.metrics.structural import (
+    delta_similarity,
+    pair_similarity,
+    plan_similarity,
+    random_pairs,
+)
+
+_FEWEST = 12
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Synthetic maps against one reference, all as rows of the stacked maps."""
+
+    reference: str
+    sets: Sets
+    floor: list[Sets]
+    floor_from: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"n_real": len(self.sets[0]), "n": len(self.sets[1])}
+
+
+def metric_board(
+    train: SegmentationMaps,
+    test: SegmentationMaps,
+    synthetic: SegmentationMaps,
+    *,
+    extractor: Extractor,
+    splits: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Judge synthetic maps against held-out real maps, and for copies against training maps.
+
+    Synthetic maps that are closer to the training maps than 99 % of real sets raise an alarm:
+    they may be copies. Closer to the test maps (``below floor``) is chance, about once in 100
+    numbers, unless many metrics agree; then the test maps were seen.
+
+    Everything that is fitted is fitted on ``train``. Against ``test``, both sets have the same
+    N. The floor is the distribution of the same metric between disjoint sets of real maps of the
+    same sizes, from ``test`` if it has 2 N maps, otherwise from training and test maps together.
+
+    Args:
+        train: Real maps that generators were trained on, one per person.
+        test: Real maps that they were not.
+        synthetic: Generated maps.
+        extractor: What features are compared; fitted here.
+        splits: Pairs of sets in the floor, and half-samples in the interval.
+        seed: Of all draws.
+
+    Returns:
+        One row per metric and reference (``test`` or ``train``): ``metric``, ``extractor``,
+        ``reference``, ``value``, ``low`` and ``high`` (95 %), ``sd_spaces`` (over seeds or
+        views), ``floor`` (median), ``floor_alarm`` and ``floor_detect`` (its 1st and 95th
+        percentile from the good side), ``n_real``, ``n``, ``verdict``, ``passport`` (JSON).
+    """
+    for maps in (test, synthetic):
+        if not train.grid.same_box(maps.grid):
+            raise ConfigError(
+                f"training maps are on grid '{train.grid.name}', others on '{maps.grid.name}'",
+                "Compare maps of one grid; resampling alone changes every distance.",
+            )
+    cases = _cases(len(train), len(test), len(synthetic), splits, seed)
+    extractor = extractor.fit(train)
+    spaces = _spaces(extractor, (train, test, synthetic), n=len(cases[0].sets[1]))
+    rows = []
+    for case in cases:
+        for metric in FEATURE_METRICS:
+            if metric.audits_training and case.reference != "train":
+                continue
+            rows.append(_feature_row(spaces, metric, case, extractor, splits, seed))
+    rows += _voxel_rows(train, test, synthetic, cases[0], splits, seed)
+    common = {"splits": splits, "seed": seed, "grid": train.grid.to_dict()}
+    for row in rows:
+        row["passport"] = json.dumps(row["passport"] | common, sort_keys=True)
+    return pd.DataFrame(rows)
+
+
+def _cases(train: int, test: int, synthetic: int, splits: int, seed: int) -> list[_Case]:
+    """Choose rows of train (first), test and synthetic maps (last) for each comparison."""
+    n = min(test, synthetic, (train + test) // 2)
+    if n < _FEWEST:
+        raise ConfigError(
+            f"{test} test and {synthetic} synthetic maps are too few to judge",
+            f"Give at least {_FEWEST} of each.",
+        )
+    rng = np.random.default_rng(seed)
+    real = train + np.sort(rng.permutation(test)[:n])
+    made = train + test + np.sort(rng.permutation(synthetic)[:n])
+    alone = test >= 2 * n
+    size, start = (test, train) if alone else (train + test, 0)
+    pairs = disjoint_sets(size, n, n, times=splits, seed=seed)
+    floor = [(start + a, start + b) for a, b in pairs]
+    against_train = list(disjoint_sets(train + test, train, n, times=splits, seed=seed))
+    return [
+        _Case("test", (real, made), floor, "test" if alone else "train and test"),
+        _Case("train", (np.arange(train), made), against_train, "train and test"),
+    ]
+
+
+def _spaces(
+    extractor: Extractor, sets: tuple[SegmentationMaps, ...], *, n: int
+) -> list[FeatureSpace]:
+    train, *others = [extractor.features(maps) for maps in sets]
+    stacked = np.concatenate([train, *others], axis=1)
+    return [feature_space(s, t, n=n) for s, t in zip(stacked, train, strict=True)]
+
+
+def _feature_row(
+    spaces: list[FeatureSpace],
+    metric: Metric,
+    case: _Case,
+    extractor: Extractor,
+    splits: int,
+    seed: int,
+) -> dict:
+    values = values_of_sets(spaces, metric, [case.sets])[:, 0]
+    floor = Floor(values_of_sets(spaces, metric, case.floor).mean(0), metric.higher_is_closer)
+    interval = interval_of_sets(spaces, metric, case.sets, times=splits, seed=seed)
+    projection = spaces[0].projection
+    passport = {**extractor.passport, "floor_from": case.floor_from}
+    name = metric.name
+    if name == "frechet":
+        name = label(extractor, projection and projection.dim)
+        passport["pca"] = projection and projection.dim
+        passport["pca_explained"] = projection and round(projection.explained, 4)
+    elif name == "mmd_rbf":
+        passport["bandwidths"] = [[round(h, 6) for h in space.bandwidths] for space in spaces]
+    elif name not in ("kid", "authenticity"):
+        passport["neighbors"] = NEIGHBORS
+    spread = values.std(ddof=1) if len(values) > 1 else np.nan
+    head = {"metric": name, "extractor": extractor.name, "reference": case.reference}
+    return head | _judged(values.mean(), interval, floor, case, spread) | {"passport": passport}
+
+
+def _voxel_rows(
+    train: SegmentationMaps,
+    test: SegmentationMaps,
+    synthetic: SegmentationMaps,
+    case: _Case,
+    splits: int,
+    seed: int,
+) -> list[dict]:
+    """Return the metrics that need no extractor: linear MMD and |delta MS-SSIM|."""
+    plan = plan_similarity(train.probabilities)
+    maps = torch.cat([m.probabilities for m in (train, test, synthetic)])
+    real, made = case.sets
+    head = {"extractor": "voxels", "reference": case.reference}
+    passport = {"floor_from": case.floor_from, "box": [list(edges) for edges in plan.box]}
+
+    halves = [half_samples(len(real), times=splits, seed=seed + i) for i in range(2)]
+    sets = [(real, made), *((real[a], made[b]) for a, b in zip(*halves, strict=True))]
+    value, *replicates = linear_mmd_of_sets(maps, maps, sets, plan=plan)
+    interval = recentered_interval(value, np.array(replicates), bounds=MMD_LINEAR.bounds)
+    floor = Floor(linear_mmd_of_sets(maps, maps, case.floor, plan=plan))
+    linear = {"metric": MMD_LINEAR.name} | head | _judged(value, interval, floor, case, np.nan)
+
+    pairs = random_pairs(len(real), seed=seed)
+    own, generated = (pair_similarity(maps[rows], pairs, plan=plan) for rows in (real, made))
+    value, *interval = delta_similarity(own, generated, seed=seed)
+    pool = np.unique(np.concatenate([np.concatenate(rows) for rows in case.floor]))
+    pooled = pair_similarity(maps, pool[random_pairs(len(pool), seed=seed)], plan=plan)
+    floor = Floor(_delta_floor(pooled, len(pairs), splits, seed))
+    delta = {"metric": "delta_ms_ssim"} | head | _judged(value, interval, floor, case, np.nan)
+    scales = {"scales": plan.scales, "window": plan.window, "weights": list(plan.weights)}
+    return [linear | {"passport": passport}, delta | {"passport": passport | scales}]
+
+
+def _delta_floor(pooled: np.ndarray, pairs: int, splits: int, seed: int) -> np.ndarray:
+    """|difference of mean similarity| between disjoint sets of real pairs."""
+    size = min(pairs, len(pooled) // 2)
+    sets = disjoint_sets(len(pooled), size, size, times=splits, seed=seed)
+    return np.array([abs(pooled[a].mean() - pooled[b].mean()) for a, b in sets])
+
+
+def _judged(
+    value: float, interval: tuple[float, float], floor: Floor, case: _Case, spread: float
+) -> dict:
+    """Return the columns of a number; against training maps only closeness is judged."""
+    verdict = "within floor"
+    if floor.too_good(value) and case.reference == "train":
+        verdict = "ALARM: closer to training maps than real people are"
+    elif floor.too_good(value):
+        verdict = "below floor"
+    elif floor.worse(value):
+        verdict = "worse than real"
+    return {
+        "value": float(value),
+        "low": interval[0],
+        "high": interval[1],
+        "sd_spaces": float(spread),
+        "floor": floor.median,
+        "floor_alarm": floor.alarm,
+        "floor_detect": floor.detect,
+        **case.sizes,
+        "verdict": verdict,
+    }
