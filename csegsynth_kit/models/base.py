@@ -136,8 +136,13 @@ class Family(nn.Module):
         """Map (N, *latent_shape) latents, and features if conditional, to (N, T, X, Y, Z)."""
         raise NotImplementedError
 
-    def reconstruct(self, maps: Tensor) -> Tensor | None:
-        """Return the model's rendering of given (N, T, X, Y, Z) maps, or None if it has none."""
+    def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor | None:
+        """Return the model's rendering of (N, T, X, Y, Z) maps of people, or None if it has none.
+
+        Args:
+            maps: (N, T, X, Y, Z) shares.
+            features: (N, n_inputs), for a conditional model.
+        """
         return None
 
     def generate(self, latents: Tensor, features: Tensor | None = None) -> Tensor:
@@ -148,6 +153,18 @@ class Family(nn.Module):
         """Take scale factors, and a good start, from the training participants."""
         self.volume_mean_ml.copy_(training.volumes.mean(0))
         self.volume_sd_ml.copy_(training.volumes.std(0))
+
+    def begin_epoch(self, training: TrainingSet, step: int) -> bool:
+        """Prepare for an epoch; what is computed here must go into buffers, to be resumed.
+
+        Args:
+            training: All training participants.
+            step: Batches seen so far in this run.
+
+        Returns:
+            Whether averaged weights must begin again from the present ones.
+        """
+        return False
 
     def standardized_volumes(self, maps: Tensor) -> Tensor:
         """Volumes of (..., T, X, Y, Z) maps in training means and standard deviations."""

@@ -111,19 +111,30 @@ class CompactTrunk(nn.Module):
         return x.flatten(1)
 
 
-class CompactEncoder(nn.Module):
-    """Maps to a deterministic code: fixed component scores plus a learned correction from 0.
+class ComponentReader(nn.Module):
+    """Reads amounts of principal components off maps: fixed, linear in the log shares at 8 mm."""
 
-    The scores are linear in the log shares at 8 mm. Their tens of thousands of weights stay as
-    they are: a learning rate that suits the other layers would drown them.
-    """
-
-    def __init__(self, grid: Grid, doublings: int, latent: int, widths: Sequence[int]):
+    def __init__(self, grid: Grid, doublings: int, latent: int):
         super().__init__()
         self.factor = 2**doublings
         shape = coarse_grid(grid, doublings).shape
         self.register_buffer("axes", torch.zeros(latent, _T * math.prod(shape)))
         self.register_buffer("offset", torch.zeros(latent))
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Map (N, T, X, Y, Z) to (N, L)."""
+        return F.linear(_pooled_log_shares(maps, self.factor), self.axes, self.offset)
+
+
+class CompactEncoder(ComponentReader):
+    """Maps to a deterministic code: fixed component scores plus a learned correction from 0.
+
+    The tens of thousands of weights of the scores stay as they are: a learning rate that suits
+    the other layers would drown them.
+    """
+
+    def __init__(self, grid: Grid, doublings: int, latent: int, widths: Sequence[int]):
+        super().__init__(grid, doublings, latent)
         self.trunk = CompactTrunk(grid, widths)
         self.correction = mlp(self.trunk.length + latent, 2 * latent, latent)
         nn.init.zeros_(self.correction[-1].weight)
@@ -131,8 +142,7 @@ class CompactEncoder(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, L)."""
-        coarse = _pooled_log_shares(maps, self.factor)
-        scores = F.linear(coarse, self.axes, self.offset)
+        scores = self.scores(maps)
         return scores + self.correction(torch.cat([self.trunk(maps), scores], dim=1))
 
 
@@ -188,9 +198,13 @@ class CompactTransform(nn.Module):
 
     def forward(self, code: Tensor, features: Tensor) -> Tensor:
         """Map (N, L) codes and (N, F) features to (N, L)."""
-        shift, spread = self.nonlinear(features).chunk(2, dim=1)
-        mean = shift + self.linear(self.expanded(features))
-        return self.mix(code) * torch.tanh(spread).exp() + mean
+        mean, log_spread = self.moments(features)
+        return self.mix(code) * log_spread.exp() + mean
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, F) features to m(c) and s(c), each (N, L)."""
+        shift, log_spread = self.nonlinear(features).chunk(2, dim=1)
+        return shift + self.linear(self.expanded(features)), torch.tanh(log_spread)
 
     def expanded(self, features: Tensor) -> Tensor:
         """Append squares to (N, F) features."""
@@ -206,7 +220,7 @@ def coarse_grid(grid: Grid, doublings: int) -> Grid:
 @torch.no_grad()
 def start_from_components(
     generator: CompactGenerator,
-    encoder: CompactEncoder,
+    encoder: ComponentReader,
     chunks: Iterable[Tensor],
     *,
     first: int,

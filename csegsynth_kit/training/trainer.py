@@ -110,12 +110,15 @@ class Trainer:
         )
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
         rows = self._resume()
+        everybody = feed.everybody()
         if not rows:
-            self.model.fit_statistics(feed.everybody())
+            self.model.fit_statistics(everybody)
             self.average.restart()
         about = {"data": data, "split": _split(train, valid), **_cohort_card(train)}
         with _flushed_denormals(), self._bar(epochs, len(rows)) as bar:
             for epoch in range(len(rows), epochs):
+                if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
+                    self.average.restart()
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
                 if valid is not None and due:

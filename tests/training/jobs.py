@@ -12,22 +12,51 @@ import torch.distributed as dist
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.models import build
+from csegsynth_kit.models.ldm import LDMObjective
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.training.feed import Feed
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import TOY_GRID
 
+_SMALLER_CODE = {
+    "hidden": 16,
+    "latent": 12,
+    "spare": 4,
+    "doublings": 1,
+    "width": 4,
+    "reader_widths": (8,),
+}
+#: What makes each family's tiny model smaller still.
+SMALLER = {
+    "cvae": _SMALLER_CODE,
+    "cgan": _SMALLER_CODE,
+    "csegsynth": _SMALLER_CODE,
+    "cldm": {
+        "hidden": 16,
+        "patch": 4,
+        "channels": (8,),
+        "latent_channels": 3,
+        "norm_groups": 2,
+        "denoiser_channels": (4, 8),
+        "denoiser_attention": (False, True),
+        "denoiser_norm_groups": 2,
+        "head_channels": 4,
+        "token": 6,
+        "sampling_steps": 4,
+        "unconditional": LDMObjective(autoencoder_steps=5, reconstruction=300.0),
+        "conditional": LDMObjective(autoencoder_steps=2, reconstruction=300.0),
+    },
+}
 
-def toy_preset(**training) -> Preset:
-    tiny = preset("csegsynth", "tiny")
-    compact = {"latent": 12, "spare": 4, "doublings": 1, "width": 4, "reader_widths": (8,)}
-    model = replace(tiny.model, grid=TOY_GRID, hidden=16, **compact)
-    short = {"steps": 0, "epochs": 4, "batch_size": 6, **training}
+
+def toy_preset(family: str = "csegsynth", **training) -> Preset:
+    tiny = preset(family, "tiny")
+    short = {"steps": 0, "epochs": 4, "batch_size": 6, "validate_every": 1, **training}
     return replace(
         tiny,
         name="toy",
-        model=model,
+        model=replace(tiny.model, grid=TOY_GRID, **SMALLER[family]),
         pretrain=replace(tiny.pretrain, **short),
         finetune=replace(tiny.finetune, **short),
     )
@@ -40,7 +69,7 @@ def train(cohort_path: Path, runs: Path, chosen: Preset | None = None, stage="fi
     features = None
     if stage == "finetune":
         features = Features.fit(training.table, cohort.feature_columns)
-    run = Run.open(runs, family="csegsynth", stage=stage, preset=chosen)
+    run = Run.open(runs, family=chosen.model.family, stage=stage, preset=chosen)
     model = build(chosen.model, features)
     trainer = Trainer(model, getattr(chosen, stage), run, device="cpu", progress=False)
     trainer.fit(training, valid)
@@ -69,6 +98,7 @@ def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path) -> N
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[3:] == ["die"]:
+    cohort, runs, family, *how = sys.argv[1:]
+    if how == ["die"]:
         kill_in_the_middle(epoch=2, step=1)
-    train(Path(sys.argv[1]), Path(sys.argv[2]))
+    train(Path(cohort), Path(runs), toy_preset(family))

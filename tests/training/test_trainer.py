@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import torch.multiprocessing as mp
 
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import build
+from csegsynth_kit.models import FAMILIES, build
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
@@ -31,11 +32,21 @@ def cohort_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(cohort_path, tmp_path_factory):
-    """An uninterrupted run on one thread, in a process of its own."""
-    runs = tmp_path_factory.mktemp("uninterrupted")
-    assert in_process(cohort_path, runs) == 0
-    return only_run(runs)
+def uninterrupted(cohort_path, tmp_path_factory):
+    """Runs on one thread, each in a process of its own, by family."""
+
+    @cache
+    def run(family: str) -> Run:
+        runs = tmp_path_factory.mktemp(f"uninterrupted-{family}")
+        assert in_process(cohort_path, runs, family) == 0
+        return only_run(runs)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(uninterrupted):
+    return uninterrupted("csegsynth")
 
 
 def in_process(cohort: Path, runs: Path, *words: str) -> int:
@@ -48,12 +59,17 @@ def only_run(runs: Path) -> Run:
     return Run.load(path)
 
 
-def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(cohort_path, finished, tmp_path):
-    assert in_process(cohort_path, tmp_path, "die") == -9
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(
+    family, cohort_path, uninterrupted, tmp_path
+):
+    """A diffusion model is killed just before its latents are measured for the denoiser."""
+    finished = uninterrupted(family)
+    assert in_process(cohort_path, tmp_path, family, "die") == -9
     killed = only_run(tmp_path)
     assert checkpoint.read(killed.last())[1]["epoch"] == 1
     assert not killed.finished
-    assert in_process(cohort_path, tmp_path) == 0
+    assert in_process(cohort_path, tmp_path, family) == 0
     assert killed.finished
     for name in ("last.safetensors", "best.safetensors"):
         tensors, meta = checkpoint.read(killed.path / name)

@@ -1,0 +1,294 @@
+"""Latent diffusion model, and its conditional descendant C-LDM (after Pinaya et al. 2022).
+
+A training has two parts. First an autoencoder learns to map maps to a small grid of latents
+and back; then it stays as it is, and a denoiser learns to turn noise into such latents, in
+C-LDM given a person's features. The latents' mean and scale are measured in between.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import PatchDiscriminator
+from torch import Tensor, nn
+
+from csegsynth_kit.constants import TISSUES
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.maps import Grid
+from csegsynth_kit.models import diffusion, losses, terms
+from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
+from csegsynth_kit.models.blocks import mlp
+from csegsynth_kit.models.latents import Denoiser, LatentAutoencoder
+
+
+@dataclass(frozen=True)
+class LDMObjective:
+    """Weights and schedule of one stage.
+
+    Args:
+        autoencoder_steps: Steps that the autoencoder learns before the denoiser begins, rounded
+            up to whole epochs. A fine-tuning that starts from scratch takes as many as
+            pre-training.
+        reconstruction: Weight of the autoencoder rendering a given map.
+        kl: Weight of the divergence of latents from a standard normal law, per entry: the loss
+            holds this times the mean over entries (and persons), not the sum.
+        adversarial: Weight of the patch critic's opinion; 0 for no patch critic.
+        warmup_steps: Steps over which the adversarial term phases in.
+        volume: Weight of the energy score of generated volumes (conditional only). Off by
+            default: denoising already learns how latents, and with them volumes, are
+            distributed given the features, and no term is needed against draws that are all
+            the same. The score would have to be differentiated through the whole sampler.
+    """
+
+    autoencoder_steps: int = 0
+    reconstruction: float = 1.0
+    kl: float = 1e-3
+    adversarial: float = 0.0
+    warmup_steps: int = 200
+    volume: float = 0.0
+
+
+@dataclass(frozen=True)
+class LDMConfig:
+    """Hyper-parameters of LDM and C-LDM.
+
+    Args:
+        grid: Voxels of the maps.
+        patch: Edge of the patches that become channels before the autoencoder (voxels).
+        channels: Of the autoencoder, per level, fine to coarse; each level halves the grid.
+        latent_channels: Channels of the latents.
+        attention: Attention at the autoencoder's coarsest level.
+        mean_start: Start the autoencoder at the mean of the training maps.
+        center: Subtract the latents' mean at each place, so that the denoiser need not learn
+            what all heads have in common.
+        denoiser_channels: Of the U-Net, per level, fine to coarse.
+        denoiser_attention: Whether each level has attention.
+        head_channels: Channels per attention head.
+        norm_groups: Groups of the autoencoder's group norms.
+        denoiser_norm_groups: Groups of the U-Net's group norms.
+        token: Width of the token into which a network turns the features. 0: the features
+            themselves are the token, as in Pinaya et al.; pre-training then has a net without
+            tokens, whose attention layers have another form and begin anew at fine-tuning.
+        concat: Append the token to the latents as constant channels, besides cross-attention.
+        hidden: Width of the network that makes the token.
+        answer_flags: Tell the model which questions are unanswered.
+        reconstruction_loss: ``cross_entropy``, or ``l1`` on shares, as MONAI's tutorial.
+        critic_layers: Strided layers of the patch critic.
+        critic_channels: Channels of its first layer.
+        sampler: See ``diffusion.sample``; also decides what the denoiser learns to guess, which
+            is the same for ``ddpm`` and ``ddim``.
+        sampling_steps: Evaluations of the denoiser per map.
+        guidance: Scale of classifier-free guidance; 1 for none.
+        drop_features: Share of participants whose features are hidden while training, so that
+            guidance knows the unconditional law.
+        volume_draws: Draws per person in the volume loss.
+        unconditional: Objective of pre-training.
+        conditional: Objective of fine-tuning.
+    """
+
+    family: ClassVar[str] = "cldm"
+    grid: Grid
+    patch: int = 1
+    channels: tuple[int, ...] = (32, 64, 64)
+    latent_channels: int = 3
+    attention: bool = True
+    mean_start: bool = True
+    center: bool = True
+    denoiser_channels: tuple[int, ...] = (32, 64, 64)
+    denoiser_attention: tuple[bool, ...] = (False, True, True)
+    head_channels: int = 64
+    norm_groups: int = 8
+    denoiser_norm_groups: int = 8
+    token: int = 32
+    concat: bool = False
+    hidden: int = 64
+    answer_flags: bool = True
+    reconstruction_loss: Literal["cross_entropy", "l1"] = "cross_entropy"
+    critic_layers: int = 3
+    critic_channels: int = 32
+    sampler: diffusion.Sampler = "rflow"
+    sampling_steps: int = 10
+    guidance: float = 1.0
+    drop_features: float = 0.1
+    volume_draws: int = 2
+    unconditional: LDMObjective = LDMObjective(autoencoder_steps=200)
+    conditional: LDMObjective = LDMObjective()
+
+
+class LDM(Family):
+    """LDM without features, C-LDM with them."""
+
+    def __init__(self, config: LDMConfig, features: Features | None = None):
+        super().__init__(config, features)
+        c = config
+        self.autoencoder = LatentAutoencoder(
+            c.grid,
+            patch=c.patch,
+            channels=c.channels,
+            latent_channels=c.latent_channels,
+            norm_groups=c.norm_groups,
+            attention=c.attention,
+            mean_start=c.mean_start,
+        )
+        self.latent_shape = self.autoencoder.latent_shape
+        self.n_inputs = 0
+        if features is not None:
+            self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
+        self.denoiser = Denoiser(
+            c.latent_channels,
+            channels=c.denoiser_channels,
+            attention=c.denoiser_attention,
+            head_channels=c.head_channels,
+            norm_groups=c.denoiser_norm_groups,
+            token=c.token or self.n_inputs,
+            concat=c.concat,
+        )
+        if self.conditional and c.token:
+            self.transform = mlp(self.n_inputs, c.hidden, c.token)
+        if self.config.unconditional.adversarial or self.config.conditional.adversarial:
+            self.patch_critic = PatchDiscriminator(
+                spatial_dims=3,
+                in_channels=len(TISSUES),
+                num_layers_d=c.critic_layers,
+                channels=c.critic_channels,
+            )
+        self.register_buffer("latent_mean", torch.zeros(1, *self.latent_shape))
+        self.register_buffer("latent_scale", torch.ones(()))
+        self.register_buffer("latents_measured", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def objective(self) -> LDMObjective:
+        """The weights of the stage this model is in."""
+        return self.config.conditional if self.conditional else self.config.unconditional
+
+    @property
+    def autoencoder_objective(self) -> LDMObjective:
+        """The weights with which the autoencoder learns: from scratch, those of pre-training."""
+        return self.objective if self.warm_started else self.config.unconditional
+
+    def groups(self) -> dict[str, dict[str, nn.Module]]:
+        """Autoencoder, its patch critic, and the denoiser step each by themselves."""
+        makers = {"denoiser": self.denoiser}
+        if self.conditional and self.config.token:
+            makers["transform"] = self.transform
+        groups = {"denoiser": makers}
+        if self.autoencoder_objective.autoencoder_steps:
+            groups["autoencoder"] = {"autoencoder": self.autoencoder}
+            if self.autoencoder_objective.adversarial:
+                groups["patch_critic"] = {"patch_critic": self.patch_critic}
+        return groups
+
+    def fit_statistics(self, training: TrainingSet) -> None:
+        """Take volume units, and start the autoencoder at the mean map."""
+        super().fit_statistics(training)
+        if self.config.mean_start and not self.warm_started:
+            self.autoencoder.start_from_mean(training.maps())
+
+    def begin_epoch(self, training: TrainingSet, step: int) -> bool:
+        """Measure the latents once the autoencoder has learned; True when it has just done so."""
+        steps = self.autoencoder_objective.autoencoder_steps
+        if step == 0 and steps:
+            self.latents_measured.fill_(False)
+        if self.latents_measured or step < steps:
+            return False
+        with torch.no_grad():
+            latents = torch.cat([self.autoencoder.encode(maps)[0] for maps in training.maps()])
+            if self.config.center:
+                self.latent_mean.copy_(latents.mean(0, keepdim=True))
+            self.latent_scale.copy_(1 / (latents - self.latent_mean).std())
+        self.latents_measured.fill_(True)
+        return True
+
+    def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
+        """Yield the autoencoder's losses, or, once latents are measured, the denoiser's."""
+        if self.latents_measured:
+            yield "denoiser", self._denoiser_terms(batch, rng)
+        else:
+            yield from self._autoencoder_terms(batch, rng, step)
+
+    def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, *latent_shape) noise and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
+        token = self._token(features)
+        clean = diffusion.sample(
+            lambda x, times: self.guess(x, times, token),
+            latents,
+            sampler=self.config.sampler,
+            steps=self.config.sampling_steps,
+        )
+        return self.autoencoder.decode(clean / self.latent_scale + self.latent_mean)
+
+    def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
+        """Encode and decode (N, T, X, Y, Z) maps, without any diffusion."""
+        return self.autoencoder.decode(self.autoencoder.encode(maps)[0]).float().softmax(1)
+
+    def guess(self, noisy: Tensor, times: Tensor, token: Tensor | None) -> Tensor:
+        """Ask the denoiser, with classifier-free guidance.
+
+        Args:
+            noisy: (N, *latent_shape).
+            times: (N,).
+            token: (N, token), or None for an unconditional model.
+        """
+        scale = self.config.guidance
+        if token is None or scale == 1:
+            return self.denoiser(noisy, times, token)
+        both = torch.cat([token, torch.zeros_like(token)])
+        guesses = self.denoiser(torch.cat([noisy] * 2), torch.cat([times] * 2), both)
+        with_features, without = guesses.chunk(2)
+        return without + scale * (with_features - without)
+
+    def _token(self, features: Tensor | None) -> Tensor | None:
+        if not self.conditional:
+            return None
+        inputs = features[:, : self.n_inputs]
+        return self.transform(inputs) if self.config.token else inputs
+
+    def _denoiser_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        with torch.no_grad():
+            mean, log_variance = self.autoencoder.encode(batch.maps)
+            latents = mean + (0.5 * log_variance).exp() * rng.normal(*self.latent_shape)
+            clean = ((latents - self.latent_mean) * self.latent_scale).float()
+        noise, share, hide = rng.normal(*self.latent_shape), rng.uniform(), rng.uniform()
+        noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
+        token = self._token(batch.features)
+        if token is not None:
+            token = token * (hide >= self.config.drop_features)[:, None]
+        guess = self.denoiser(noisy, times, token).float()
+        loss = {"denoising": F.mse_loss(guess, target)}
+        if self.conditional and self.objective.volume:
+            latents = [rng.normal(*self.latent_shape) for _ in range(self.config.volume_draws)]
+            draws = [self.generate(z, batch.features) for z in latents]
+            error = terms.volume_error(self, draws, batch, "energy")
+            loss["volume"] = self.objective.volume * error
+        return loss
+
+    def _autoencoder_terms(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
+        goal = self.autoencoder_objective
+        mean, log_variance = self.autoencoder.encode(batch.maps)
+        latents = mean + (0.5 * log_variance).exp() * rng.normal(*self.latent_shape)
+        logits = self.autoencoder.decode(latents).float()
+        zero = torch.zeros_like(mean)
+        divergence = losses.gaussian_divergence(
+            mean.float(), log_variance.float(), zero, zero
+        ).mean()
+        loss = {
+            "reconstruction": goal.reconstruction * self._reconstruction(logits, batch.maps),
+            "kl": goal.kl * divergence,
+        }
+        if not goal.adversarial:
+            yield "autoencoder", loss
+            return
+        rendered = logits.softmax(1)
+        opinion = (self.patch_critic(rendered)[-1] - 1).square().mean()
+        weight = terms.phase(step, goal.warmup_steps) * goal.adversarial
+        yield "autoencoder", {**loss, "adversarial": weight * opinion}
+        on_real = (self.patch_critic(batch.maps)[-1] - 1).square().mean()
+        on_fake = self.patch_critic(rendered.detach())[-1].square().mean()
+        yield "patch_critic", {"least_squares": goal.adversarial * 0.5 * (on_real + on_fake)}
+
+    def _reconstruction(self, logits: Tensor, maps: Tensor) -> Tensor:
+        if self.config.reconstruction_loss == "l1":
+            return (logits.softmax(1) - maps).abs().mean()
+        return losses.cross_entropy(logits, maps)
