@@ -281,14 +281,28 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
         codes: (N, L) codes of the same participants' maps.
     """
     expanded = transform.expanded(features)
-    ridge = RidgeCV(_PENALTIES, alpha_per_target=True).fit(expanded.cpu(), codes.cpu())
-    transform.linear.weight.copy_(torch.from_numpy(ridge.coef_))
-    transform.linear.bias.copy_(torch.from_numpy(ridge.intercept_))
+    slopes, intercepts = ridge(expanded, codes)
+    transform.linear.weight.copy_(slopes)
+    transform.linear.bias.copy_(intercepts)
     residuals = (codes - transform.linear(expanded)).double()
     sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
     # With few participants for many entries, correlations are mostly noise: shrink them.
     correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
     transform.mix.weight.copy_(torch.linalg.cholesky(torch.from_numpy(correlation)) * sd[:, None])
+
+
+def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit ridge regressions, one penalty per target, chosen by leave-one-out cross-validation.
+
+    Args:
+        inputs: (N, F).
+        targets: (N, D).
+
+    Returns:
+        Slopes (D, F) and intercepts (D,).
+    """
+    fit = RidgeCV(_PENALTIES, alpha_per_target=True).fit(inputs.cpu(), targets.cpu())
+    return torch.from_numpy(fit.coef_).to(targets), torch.from_numpy(fit.intercept_).to(targets)
 
 
 def _pooled_log_shares(maps: Tensor, factor: int) -> Tensor:

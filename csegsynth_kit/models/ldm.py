@@ -19,8 +19,7 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import diffusion, losses, terms
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
-from csegsynth_kit.models.blocks import mlp
-from csegsynth_kit.models.latents import Denoiser, LatentAutoencoder
+from csegsynth_kit.models.latents import Denoiser, FeatureToken, LatentAutoencoder
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,16 @@ class LDMConfig:
         latent_channels: Channels of the latents.
         attention: Attention at the autoencoder's coarsest level.
         mean_start: Start the autoencoder at the mean of the training maps.
+        component_start: Start it at the principal components of their patches as well, one per
+            latent channel; needs ``mean_start``.
+        spare: Latent channels that get components only at fine-tuning: of what its cohort shows
+            and the pre-training cohort did not, such as old age.
         center: Subtract the latents' mean at each place, so that the denoiser need not learn
             what all heads have in common.
+        regression_start: Subtract also what a regression on the features lets expect, so that
+            the denoiser learns how people with the same answers differ, and only corrects the
+            regression. Needs ``center`` and a ``token``.
+        places: Learned channels that tell the U-Net where it is.
         denoiser_channels: Of the U-Net, per level, fine to coarse.
         denoiser_attention: Whether each level has attention.
         head_channels: Channels per attention head.
@@ -81,6 +88,8 @@ class LDMConfig:
             is the same for ``ddpm`` and ``ddim``.
         sampling_steps: Evaluations of the denoiser per map.
         guidance: Scale of classifier-free guidance; 1 for none.
+        noises: Noisy versions of each map per step of the denoiser, which steady its gradient at
+            less than the cost of a larger batch.
         drop_features: Share of participants whose features are hidden while training, so that
             guidance knows the unconditional law.
         volume_draws: Draws per person in the volume loss.
@@ -95,7 +104,11 @@ class LDMConfig:
     latent_channels: int = 3
     attention: bool = True
     mean_start: bool = True
+    component_start: bool = True
+    spare: int = 0
     center: bool = True
+    regression_start: bool = True
+    places: int = 8
     denoiser_channels: tuple[int, ...] = (32, 64, 64)
     denoiser_attention: tuple[bool, ...] = (False, True, True)
     head_channels: int = 64
@@ -111,6 +124,7 @@ class LDMConfig:
     sampler: diffusion.Sampler = "rflow"
     sampling_steps: int = 10
     guidance: float = 1.0
+    noises: int = 1
     drop_features: float = 0.1
     volume_draws: int = 2
     unconditional: LDMObjective = LDMObjective(autoencoder_steps=200)
@@ -131,13 +145,15 @@ class LDM(Family):
             norm_groups=c.norm_groups,
             attention=c.attention,
             mean_start=c.mean_start,
+            component_start=c.component_start,
         )
         self.latent_shape = self.autoencoder.latent_shape
         self.n_inputs = 0
         if features is not None:
             self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
         self.denoiser = Denoiser(
-            c.latent_channels,
+            self.latent_shape,
+            places=c.places,
             channels=c.denoiser_channels,
             attention=c.denoiser_attention,
             head_channels=c.head_channels,
@@ -146,7 +162,10 @@ class LDM(Family):
             concat=c.concat,
         )
         if self.conditional and c.token:
-            self.transform = mlp(self.n_inputs, c.hidden, c.token)
+            squared = [i for i, name in enumerate(features.names) if name == "age"]
+            self.transform = FeatureToken(
+                self.n_inputs, c.hidden, c.token, self.latent_shape, squared
+            )
         if self.config.unconditional.adversarial or self.config.conditional.adversarial:
             self.patch_critic = PatchDiscriminator(
                 spatial_dims=3,
@@ -181,25 +200,45 @@ class LDM(Family):
         return groups
 
     def fit_statistics(self, training: TrainingSet) -> None:
-        """Take volume units, and start the autoencoder at the mean map."""
+        """Take volume units, and start the autoencoder at mean and components of the maps."""
         super().fit_statistics(training)
-        if self.config.mean_start and not self.warm_started:
-            self.autoencoder.start_from_mean(training.maps())
+        c, net = self.config, self.autoencoder
+        used = c.latent_channels - c.spare
+        if c.mean_start and not self.warm_started:
+            net.start_from_mean(training.maps())
+        if c.component_start and not self.warm_started:
+            net.start_from_components(training.maps(), first=0, last=used)
+        if c.component_start and self.conditional and c.spare:
+            net.start_from_components(training.maps(), first=used, last=c.latent_channels)
 
     def begin_epoch(self, training: TrainingSet, step: int) -> bool:
         """Measure the latents once the autoencoder has learned; True when it has just done so."""
         steps = self.autoencoder_objective.autoencoder_steps
-        if step == 0 and steps:
+        if step == 0 and (steps or self._regresses):
             self.latents_measured.fill_(False)
         if self.latents_measured or step < steps:
             return False
         with torch.no_grad():
             latents = torch.cat([self.autoencoder.encode(maps)[0] for maps in training.maps()])
-            if self.config.center:
-                self.latent_mean.copy_(latents.mean(0, keepdim=True))
-            self.latent_scale.copy_(1 / (latents - self.latent_mean).std())
+        if self._regresses:
+            inputs = training.features[:, : self.n_inputs]
+            self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
+        elif self.config.center:
+            self.latent_mean.copy_(latents.mean(0, keepdim=True))
+        center = self._center(training.features)
+        self.latent_scale.copy_(1 / (latents - center).std())
         self.latents_measured.fill_(True)
         return True
+
+    @property
+    def _regresses(self) -> bool:
+        return self.conditional and self.config.regression_start and self.config.token > 0
+
+    def _center(self, features: Tensor | None) -> Tensor:
+        """What is subtracted from latents (N or 1, *latent_shape)."""
+        if not self._regresses:
+            return self.latent_mean
+        return self.latent_mean + self.transform.expected(features[:, : self.n_inputs])
 
     def losses(self, batch: Batch, rng: Rng, step: int) -> Iterator[GroupLoss]:
         """Yield the autoencoder's losses, or, once latents are measured, the denoiser's."""
@@ -217,7 +256,7 @@ class LDM(Family):
             sampler=self.config.sampler,
             steps=self.config.sampling_steps,
         )
-        return self.autoencoder.decode(clean / self.latent_scale + self.latent_mean)
+        return self.autoencoder.decode(clean / self.latent_scale + self._center(features))
 
     def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
         """Encode and decode (N, T, X, Y, Z) maps, without any diffusion."""
@@ -246,15 +285,18 @@ class LDM(Family):
         return self.transform(inputs) if self.config.token else inputs
 
     def _denoiser_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
+        k = self.config.noises
         with torch.no_grad():
             mean, log_variance = self.autoencoder.encode(batch.maps)
             latents = mean + (0.5 * log_variance).exp() * rng.normal(*self.latent_shape)
-            clean = ((latents - self.latent_mean) * self.latent_scale).float()
-        noise, share, hide = rng.normal(*self.latent_shape), rng.uniform(), rng.uniform()
-        noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
+            clean = ((latents - self._center(batch.features)) * self.latent_scale).float()
         token = self._token(batch.features)
         if token is not None:
-            token = token * (hide >= self.config.drop_features)[:, None]
+            hide = rng.uniform() < self.config.drop_features
+            token = (token * ~hide[:, None]).repeat_interleave(k, 0)
+        noise = rng.normal(k, *self.latent_shape).flatten(0, 1)
+        clean, share = clean.repeat_interleave(k, 0), rng.uniform(k).flatten()
+        noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
         guess = self.denoiser(noisy, times, token).float()
         loss = {"denoising": F.mse_loss(guess, target)}
         if self.conditional and self.objective.volume:

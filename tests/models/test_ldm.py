@@ -6,7 +6,7 @@ from monai.networks.blocks import crossattention, selfattention
 
 from csegsynth_kit.models import Rng, build
 from csegsynth_kit.models.blocks import crop_to, pad_to
-from csegsynth_kit.models.latents import Denoiser, _Rearrange
+from csegsynth_kit.models.latents import Denoiser, FeatureToken, _Rearrange
 from tests.models.test_contract import SMALL, first_of, model_and_batch, perturbed, training_set
 from tests.training.jobs import toy_preset
 
@@ -16,7 +16,7 @@ CONFIG = toy_preset("cldm").model
 def small_denoiser(**options) -> Denoiser:
     torch.manual_seed(0)
     given = {"channels": (4, 8), "attention": (False, True), "head_channels": 4, "norm_groups": 2}
-    return Denoiser(3, **{**given, "token": 5, "concat": False, **options})
+    return Denoiser((3, 5, 7, 6), **{**given, "places": 2, "token": 5, "concat": False, **options})
 
 
 def test_padding_is_undone_by_cropping():
@@ -36,7 +36,7 @@ def test_denoiser_takes_grids_its_levels_do_not_divide():
 def test_fine_tuning_begins_at_the_pre_trained_denoiser(concat):
     """Whatever the token says, it has no effect before fine-tuning's first step."""
     model = small_denoiser(concat=concat)
-    x, times = torch.randn(2, 3, 4, 6, 5), torch.tensor([3.0, 900.0])
+    x, times = torch.randn(2, 3, 5, 7, 6), torch.tensor([3.0, 900.0])
     for module in model.modules():  # what pre-training would change
         if isinstance(module, torch.nn.GroupNorm | torch.nn.LayerNorm):
             torch.nn.init.normal_(module.weight)
@@ -58,7 +58,7 @@ def test_pre_training_leaves_what_tokens_pass_through_at_zero(conditional):
             sum(terms.values()).backward(inputs=own)
             optimizer.step()
     net = model.denoiser.net
-    passages = [net.conv_in.conv.weight[:, config.latent_channels :]] + [
+    passages = [net.conv_in.conv.weight[:, config.latent_channels + config.places :]] + [
         m.out_proj.weight for m in net.modules() if hasattr(m, "context_input_size")
     ]
     assert len(passages) > 2
@@ -118,7 +118,6 @@ def test_denoiser_learns_on_the_measured_scale():
     model = build(CONFIG)
     model.fit_statistics(training)
     model.begin_epoch(training, CONFIG.unconditional.autoencoder_steps)
-    torch.nn.init.zeros_(model.denoiser.net.out[-1].conv.weight)
     with torch.no_grad():  # narrow posteriors, as learning makes them
         model.autoencoder.net.quant_conv_log_sigma.conv.bias.fill_(-20)
     batch = first_of(training, 10)
@@ -138,18 +137,55 @@ def test_stages_follow_each_other():
     assert seen == ["autoencoder"] * 5 + ["denoiser"] * 3
 
 
-def test_fine_tuning_adapts_the_autoencoder_as_long_as_it_says():
+@pytest.mark.parametrize("steps", [0, 2])
+def test_fine_tuning_adapts_the_autoencoder_as_long_as_it_says(steps):
     base, _ = model_and_batch(CONFIG, conditional=False)
+    base.latents_measured.fill_(True)
     features, training = training_set(CONFIG, conditional=True)
-    for steps in (0, 2):
-        goal = replace(CONFIG.conditional, autoencoder_steps=steps)
-        model = build(replace(CONFIG, conditional=goal), features)
-        base.latents_measured.fill_(True)
-        model.start_from(base.state_dict())
-        assert ("autoencoder" in model.groups()) == (steps > 0)
-        assert not model.begin_epoch(training, 0)
-        group, _ = next(model.losses(first_of(training), Rng(0, total=4), 0))
-        assert group == ("autoencoder" if steps else "denoiser")
+    goal = replace(CONFIG.conditional, autoencoder_steps=steps)
+    model = build(replace(CONFIG, conditional=goal), features)
+    model.start_from(base.state_dict())
+    assert ("autoencoder" in model.groups()) == (steps > 0)
+    assert model.begin_epoch(training, 0) == (steps == 0)  # the regression is measured at once
+    group, _ = next(model.losses(first_of(training), Rng(0, total=4), 0))
+    assert group == ("autoencoder" if steps else "denoiser")
+
+
+def test_expected_latents_are_those_of_the_regression():
+    """Latents that follow the answers exactly leave nothing over for the denoiser."""
+    torch.manual_seed(0)
+    features = torch.randn(200, 3)
+    token = FeatureToken(3, 8, 4, (2, 3, 2, 2), squared=(1,))
+    rule = torch.randn(24, 4)
+    expanded = torch.cat([features, features[:, [1]] ** 2], dim=1)
+    latents = (expanded @ rule.T + 5).unflatten(1, (2, 3, 2, 2))
+    constant = token.measure(features, latents)
+    torch.testing.assert_close(token.expected(features) + constant, latents, rtol=0.01, atol=0.05)
+
+
+def test_denoiser_learns_what_the_features_leave_over():
+    features, training = training_set(CONFIG, conditional=True)
+    model = build(CONFIG, features)
+    model.fit_statistics(training)
+    model.begin_epoch(training, CONFIG.unconditional.autoencoder_steps)
+    with torch.no_grad():
+        means = torch.cat([model.autoencoder.encode(maps)[0] for maps in training.maps()])
+        expected = model.latent_mean + model.transform.expected(training.features)
+    rest = (means - expected) * model.latent_scale
+    assert float(rest.std()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(rest.mean(0), torch.zeros(model.latent_shape), rtol=0, atol=1e-3)
+
+
+def test_more_noises_are_more_rows_of_the_same_participants():
+    model, batch = model_and_batch(replace(CONFIG, noises=3), conditional=True)
+    model.latents_measured.fill_(True)
+    seen = []
+    model.denoiser.register_forward_hook(lambda _, inputs, __: seen.append(inputs))
+    next(model.losses(batch, Rng(0, total=4), 0))
+    noisy, times, token = seen[0]
+    assert len(noisy) == len(times) == len(token) == 12
+    assert torch.equal(token[0], token[2])
+    assert not torch.equal(token[2], token[3])
 
 
 def test_stand_in_for_einops_rearranges_heads():

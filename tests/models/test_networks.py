@@ -100,7 +100,8 @@ def test_paper_diffusion_model_has_the_published_number_of_parameters():
 def test_paper_denoiser_given_twenty_features(concat, expected):
     paper = preset("cldm", "paper").model
     denoiser = Denoiser(
-        paper.latent_channels,
+        (3, 20, 32, 32),
+        places=paper.places,
         channels=paper.denoiser_channels,
         attention=paper.denoiser_attention,
         head_channels=paper.head_channels,

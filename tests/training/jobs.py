@@ -37,6 +37,8 @@ SMALLER = {
         "patch": 4,
         "channels": (8,),
         "latent_channels": 3,
+        "spare": 1,
+        "places": 2,
         "norm_groups": 2,
         "denoiser_channels": (4, 8),
         "denoiser_attention": (False, True),
