@@ -166,13 +166,8 @@ class LDM(Family):
             self.transform = FeatureToken(
                 self.n_inputs, c.hidden, c.token, self.latent_shape, squared
             )
-        if self.config.unconditional.adversarial or self.config.conditional.adversarial:
-            self.patch_critic = PatchDiscriminator(
-                spatial_dims=3,
-                in_channels=len(TISSUES),
-                num_layers_d=c.critic_layers,
-                channels=c.critic_channels,
-            )
+        if c.unconditional.adversarial or c.conditional.adversarial:
+            self.patch_critic = _patch_critic(c)
         self.register_buffer("latent_mean", torch.zeros(1, *self.latent_shape))
         self.register_buffer("latent_scale", torch.ones(()))
         self.register_buffer("latents_measured", torch.zeros((), dtype=torch.bool))
@@ -334,3 +329,13 @@ class LDM(Family):
         if self.config.reconstruction_loss == "l1":
             return (logits.softmax(1) - maps).abs().mean()
         return losses.cross_entropy(logits, maps)
+
+
+def _patch_critic(config: LDMConfig) -> nn.Module:
+    """Build the critic that scores patches of (N, T, X, Y, Z) maps."""
+    return PatchDiscriminator(
+        spatial_dims=3,
+        in_channels=len(TISSUES),
+        num_layers_d=config.critic_layers,
+        channels=config.critic_channels,
+    )

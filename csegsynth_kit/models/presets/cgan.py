@@ -33,7 +33,7 @@ _TINY = Preset(
         GRIDS["tiny"],
         latent=128,
         spare=32,
-        unconditional=GANObjective(critic_steps=3),
+        unconditional=GANObjective(critic_steps=2),
         conditional=GANObjective(volume=1.0),
     ),
     # Nothing but the critic holds a GAN to its good start: the critic must be ahead of it.
