@@ -106,7 +106,7 @@ def measured(study: Study, chosen: Preset) -> dict[str, float | str]:
     warm_start(model, base.best())
     history = Trainer(model, chosen.finetune, run).fit(train, valid)
     model, seed = run.load_model(), study.seed
-    people, volumes = study.truth().fresh_people(1000, seed=seed + 12345)
+    people, volumes = study.truth().fresh_people(1000, seed=seed + 54321)
     result = evaluate_people(model, train, people, volumes, n=16, seed=seed)
     generated = generate(model, valid.table[list(model.features.questions)], seed=seed)
     alike = diversity(

@@ -75,20 +75,26 @@ def run_series(
         _require_parameters(notebook, parameters)
     (out / "notebooks").mkdir(parents=True, exist_ok=True)
     bar = tqdm(notebooks, desc="Notebooks", unit="notebook", disable=not progress)
+    for notebook in notebooks:  # What an earlier series left is not of this one.
+        for suffix in (".ipynb", ".html"):
+            (out / "notebooks" / notebook.name).with_suffix(suffix).unlink(missing_ok=True)
     for notebook in bar:
         bar.set_postfix_str(notebook.stem)
-        executed = out / "notebooks" / notebook.name
+        executed, failure = out / "notebooks" / notebook.name, ""
         try:
             execute(notebook, executed, parameters)
+        except SeriesError as error:
+            failure = str(error)
+            raise
         finally:
             if executed.exists():
                 _to_html(executed)
-                write_index(out, parameters)
+            write_index(out, parameters, failure)
     return out / "index.html"
 
 
-def write_index(out: Path, parameters: Mapping[str, Scalar]) -> Path:
-    """Write the report's first page: links to the notebooks, parameters, figures."""
+def write_index(out: Path, parameters: Mapping[str, Scalar], failure: str = "") -> Path:
+    """Write the report's first page: what failed, links to the notebooks, parameters, figures."""
     pages = sorted((out / "notebooks").glob("*.html"))
     links = "".join(
         f'<li><a href="notebooks/{page.name}">{_title(page.with_suffix(".ipynb"))}</a></li>'
@@ -106,6 +112,7 @@ def write_index(out: Path, parameters: Mapping[str, Scalar]) -> Path:
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>csegsynth_kit</title>'
         f"<style>{_STYLE}</style><h1>csegsynth_kit: report of a series</h1>"
+        f"{f'<p><strong>Stopped: {html.escape(failure)}</strong></p>' if failure else ''}"
         f"<ol>{links}</ol><h2>Parameters</h2><table>{values}</table>"
         f"<h2>Figures</h2>{figures}</html>\n"
     )
@@ -126,9 +133,17 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) ->
             progress_bar=False,
         )
     except PapermillExecutionError as error:
+        # papermill's own cell with the parameters counts too.
+        number = error.exec_count - (1 if parameters and error.exec_count > 2 else 0)
         raise SeriesError(
-            f"cell {error.exec_count} of {notebook.name} failed: {error.ename}: {error.evalue}",
+            f"cell {number} of {notebook.name} failed: {error.ename}: {error.evalue}",
             f"The traceback is in {executed}.",
+            notebook,
+        ) from error
+    except Exception as error:  # The kernel died, most often for want of memory.
+        raise SeriesError(
+            f"{notebook.name} could not be executed: {type(error).__name__}: {error}",
+            "Close other programs, or choose a preset with a coarser grid.",
             notebook,
         ) from error
 
@@ -145,7 +160,9 @@ def _require_parameters(notebook: Path, parameters: Mapping[str, Scalar]) -> Non
 
 
 def _to_html(executed: Path) -> None:
-    body, _ = HTMLExporter(template_name="lab").from_filename(str(executed))
+    # Without the addresses of scripts, a page needs no network.
+    exporter = HTMLExporter(template_name="lab", require_js_url="", mathjax_url="")
+    body, _ = exporter.from_filename(str(executed))
     write_text(executed.with_suffix(".html"), body)
 
 

@@ -73,7 +73,7 @@ def _add_run(commands) -> None:
     parser.add_argument("--family", default="csegsynth")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers, as in 03 04")
-    parser.add_argument("--out", default="runs/tiny", help="folder of the report")
+    parser.add_argument("--out", help="folder of the report (runs/PRESET)")
     parser.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
 
 
@@ -96,6 +96,10 @@ def _add_train(commands) -> None:
     parser.add_argument("--family", default="csegsynth")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--parent", help="run folder of the pre-training")
+    parser.add_argument("--from-scratch", action="store_true", help="fine-tune without --parent")
+    parser.add_argument(
+        "--fractions", type=float, nargs=3, metavar="F", help="training, validation, test shares"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/models", help="folder of run folders")
 

@@ -15,7 +15,7 @@ from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.participants import read_participants
 from csegsynth_kit.data.prepare import prepare
-from csegsynth_kit.errors import TableError
+from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.models import build
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.show.cohorts import doctor_figure
@@ -75,15 +75,20 @@ def train_command(options: argparse.Namespace) -> None:
 
 def _train_stage(options: argparse.Namespace) -> Run:
     chosen = preset(options.family, options.preset)
-    fractions = (0.8, 0.1, 0.1) if options.stage == "finetune" else (0.9, 0.1, 0.0)
-    train, valid, _ = load_cohort(options.cohort).split(fractions, seed=options.seed)
+    finetune = options.stage == "finetune"
+    if finetune and not options.parent and not options.from_scratch:
+        raise ConfigError(
+            "fine-tuning starts from a pre-training, and none is given",
+            "Give its run folder with --parent, or say --from-scratch.",
+        )
+    fractions = options.fractions or ((0.8, 0.1, 0.1) if finetune else (0.9, 0.1, 0.0))
+    train, valid, test = load_cohort(options.cohort).split(tuple(fractions), seed=options.seed)
     parent = Run.load(options.parent) if options.parent else None
-    features = None
-    if options.stage == "finetune":
-        features = Features.fit(train.table, train.feature_columns)
+    features = Features.fit(train.table, train.feature_columns) if finetune else None
     model = build(chosen.model, features, seed=options.seed)
     if parent:
-        warm_start(model, parent.best())
+        parent.require_unseen(test)
+        print(f"new: {', '.join(warm_start(model, parent.best()))}")
     run = Run.open(
         options.out,
         family=options.family,
@@ -130,12 +135,13 @@ def _people(options: argparse.Namespace):
 def run_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth run``."""
     parameters = {"preset": options.preset, "family": options.family, "seed": options.seed}
-    parameters["out"] = str(Path(options.out).resolve())
+    out = Path(options.out or Path("runs") / options.preset).resolve()
+    parameters["out"] = str(out)
     for stage in STAGES:
         cohort = getattr(options, stage)
         if cohort is not None:
             load_cohort(cohort)  # Refused now rather than by a cell of the first notebook.
             parameters[f"{stage}_cohort"] = str(Path(cohort).resolve())
     notebooks = find_notebooks(options.notebooks, options.only)
-    index = run_series(notebooks, options.out, parameters)
+    index = run_series(notebooks, out, parameters)
     print(f"Report: {index}")

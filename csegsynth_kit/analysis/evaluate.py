@@ -106,9 +106,10 @@ def evaluate_people(
     ridge = predictions[baselines[-1].name]
     predictions[f"{name}, one draw"] = draws[:, 0]
     predictions[f"{name}, mean of {n} draws"] = draws.mean(axis=1)
-    spreads = spread(draws, volumes)
-    if truth is not None:
-        predictions["best possible"] = truth.predict(people)
+    spreads = spread(draws[:, : (n + 1) // 2], volumes)  # the others are antithetic twins of these
+    best = None if truth is None else truth.predict(people)
+    if best is not None and np.isfinite(best).all():
+        predictions["best possible"] = best
         spreads["true_within_sd_ml"] = truth.floor()["sd_ml"].to_numpy()
     return VolumeEvaluation(
         volumes,
@@ -142,6 +143,12 @@ def _require_comparable(model: Family, train: Cohort, test: Cohort) -> None:
             f"{len(shared)} persons are in both training and test ({sorted(shared)[0]})",
             "Use Cohort.split for both.",
             test.path,
+        )
+    if model.card["train"] not in (None, train.fingerprint):
+        raise CohortError(
+            f"these {len(train)} are not the training participants of the model",
+            "Give the split it was trained with (Cohort.split with the same fractions and seed).",
+            train.path,
         )
     definitions = {train.csf_definition, test.csf_definition, model.card["csf_definition"]}
     if len(definitions) > 1:

@@ -95,6 +95,8 @@ def generate(
         TableError: for unknown features and impossible answers, by name.
         ConfigError: if the maps would not fit into memory.
     """
+    if n < 1:
+        raise ConfigError(f"n is {n}", "Ask for at least one draw per person.")
     table, warnings = checked_people(model, people)
     count = n if table is None else n * len(table)
     grid = model.config.grid
@@ -162,6 +164,8 @@ def latents_of(
     model: Family, person: int, *, n: int, seed: int, antithetic: bool = False
 ) -> Tensor:
     """Return the (n, *latent_shape) latents of a person, whoever else is generated."""
+    if seed < 0:
+        raise ConfigError(f"the seed is {seed}", "Give a seed of 0 or above.")
     drawn = (n + 1) // 2 if antithetic else n
     z = Rng(seed, person, total=drawn).normal(*model.latent_shape)
     return torch.cat([z, -z])[:n] if antithetic else z

@@ -9,7 +9,7 @@ from csegsynth_kit.constants import MEASURED, VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.simulate.questionnaire import AGES_YEARS, FEATURES, draw_participants
-from csegsynth_kit.simulate.structural import draw_volumes
+from csegsynth_kit.simulate.structural import ACTIVE, draw_volumes
 from csegsynth_kit.simulate.truth import NOISE, conditional_means, gradients
 
 
@@ -26,11 +26,19 @@ class Truth:
     effects: float
 
     def predict(self, people: pd.DataFrame) -> np.ndarray:
-        """Return (N, 3) expected volumes (mL): no predictor can do better."""
-        return conditional_means(people, self.effects)
+        """Return (N, 3) expected volumes (mL): no predictor can do better.
+
+        NaN for people who leave a question unanswered that matters: the formula needs them all.
+        """
+        expected = np.full((len(people), len(MEASURED)), np.nan)
+        complete = people.reindex(columns=list(ACTIVE)).notna().all(axis=1).to_numpy()
+        if complete.any():
+            expected[complete] = conditional_means(people[complete], self.effects)
+        return expected
 
     def effects_of(self, people: pd.DataFrame, features: Features) -> pd.DataFrame:
-        """Mean effect of each question (mL per training standard deviation) over these people."""
+        """Mean effect of each question (mL per training SD) over those who answer them all."""
+        people = people.dropna()
         sd = pd.Series(features.sd, index=list(features.names)).reindex(list(FEATURES))
         mean = gradients(people, self.effects, sd=sd).mean(axis=0)
         table = pd.DataFrame(mean, index=list(FEATURES), columns=list(MEASURED))

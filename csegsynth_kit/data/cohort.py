@@ -6,6 +6,7 @@ A folder with ``participants.tsv`` and ``.json``, ``volumes.tsv`` (mL at source 
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,8 @@ from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import Grid, SegmentationMaps, dequantize
 
+#: So many maps, evenly spread, stand for all: another alignment changes every one of them.
+_MAPS_IN_FINGERPRINT = 8
 FILES = ("participants.tsv", "participants.json", "volumes.tsv", "grid.json", "provenance.json")
 
 
@@ -85,8 +88,11 @@ class Cohort:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Twelve digits that change with the participants, their answers, volumes or grid."""
+        """Twelve digits that change with the participants, their answers, volumes, maps or grid."""
+        stored = np.load(self.path / "maps.npy", mmap_mode="r")
+        every = max(1, len(self) // _MAPS_IN_FINGERPRINT)
         content = {
+            "maps": [zlib.crc32(stored[row].tobytes()) for row in self.rows[::every]],
             "table": self.table.to_csv(),
             "volumes": self.volumes.round(6).to_csv(),
             "features": [column.name for column in self.feature_columns],
@@ -94,6 +100,12 @@ class Cohort:
             "csf_definition": self.csf_definition,
         }
         return fingerprint(content)
+
+    @property
+    def scans(self) -> set[str]:
+        """Digests of the volumes: the same segmentation has the same, whatever it is called."""
+        rows = self.volumes.round(3).itertuples(index=False)
+        return {fingerprint([float(volume) for volume in row]) for row in rows}
 
     def steps(self) -> np.ndarray:
         """Return (N, 3, X, Y, Z) uint8 maps in steps of 1/255, read from disk."""
@@ -171,6 +183,17 @@ class Cohort:
             write_json(path, content)
         except PermissionError:  # A read-only cohort: the run folder keeps the split as well.
             return
+
+
+def require_disjoint(train: Cohort, held_out: Cohort) -> None:
+    """Raise CohortError if a segmentation is in both, under whatever name."""
+    shared = train.scans & held_out.scans
+    if shared:
+        raise CohortError(
+            f"holds out {len(shared)} segmentations that {train.path} trains on",
+            "Give cohorts without common participants, or the same folder for both stages.",
+            held_out.path,
+        )
 
 
 def load_cohort(path: Path | str) -> Cohort:

@@ -18,6 +18,8 @@ from csegsynth_kit.errors import TableError
 _EIGENVALUE_FLOOR = 0.02
 #: Numbers outside these bounds are mistakes, not rare answers.
 _POSSIBLE = {"age": (0.0, 125.0)}
+#: Answers so many times the training range beyond it are mistakes, too; nearer ones are flagged.
+_FARTHEST_RANGES = 3.0
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,18 @@ class Features:
         table = people if isinstance(people, pd.DataFrame) else pd.DataFrame(list(people))
         for name in table.columns:
             self.column(str(name))
-        checked = {c.name: self._checked(table, c) for c in self.columns}
+        checked = {
+            c.name: self._checked(table, c, seen)
+            for c, seen in zip(self.columns, self.support, strict=True)
+        }
         return pd.DataFrame(checked, index=table.index)
 
-    def _checked(self, table: pd.DataFrame, column: Column) -> pd.Series:
+    def _checked(self, table: pd.DataFrame, column: Column, seen: tuple) -> pd.Series:
         if column.name not in table:
             return pd.Series(np.nan, table.index, dtype=float if column.numeric else object)
         answers = table[column.name]
         if column.numeric:
-            return _checked_numbers(answers, column)
+            return _checked_numbers(answers, column, seen)
         words = {level.lower(): level for level in column.levels}
         if column.name == "sex":
             words |= {w: s for w, s in SEX_WORDS.items() if s in column.levels}
@@ -221,7 +226,7 @@ class Features:
             else:
                 outside = answers.notna() & ~answers.isin(seen)
                 described = ", ".join(seen)
-            found += [(row, column.name, answers[row], described) for row in answers[outside].index]
+            found += [(row, column.name, a, described) for row, a in answers[outside].items()]
         return pd.DataFrame(found, columns=["row", "feature", "answer", "seen_in_training"])
 
     def to_dict(self) -> dict:
@@ -311,14 +316,24 @@ def _as_text(answer) -> str:
     return str(answer).strip()
 
 
-def _checked_numbers(answers: pd.Series, column: Column) -> pd.Series:
+def _checked_numbers(answers: pd.Series, column: Column, seen: tuple[float, float]) -> pd.Series:
     numbers = pd.to_numeric(answers, errors="coerce")
-    low, high = _POSSIBLE.get(column.name, (-np.inf, np.inf))
-    wrong = answers.notna() & ~(np.isfinite(numbers) & (numbers >= low) & (numbers <= high))
+    low, high = _possible(column, seen)
+    truth_values = answers.map(lambda answer: isinstance(answer, bool | np.bool_))
+    wrong = answers.notna() & (truth_values | ~((numbers >= low) & (numbers <= high)))
     if wrong.any():
-        remedy = f"Give a number from {low:g} to {high:g}" if np.isfinite(low) else "Give a number"
         raise TableError(
             f"{column.name} = {answers[wrong].tolist()[0]!r} is not possible",
-            f"{remedy}{f' ({column.units})' if column.units else ''}, or leave it out.",
+            f"Give a number from {low:g} to {high:g}"
+            f"{f' ({column.units})' if column.units else ''}, or leave it out.",
         )
     return numbers.astype(float)
+
+
+def _possible(column: Column, seen: tuple[float, float]) -> tuple[float, float]:
+    """Bounds beyond which a number cannot be meant, given what training participants answered."""
+    if column.name in _POSSIBLE:
+        return _POSSIBLE[column.name]
+    margin = _FARTHEST_RANGES * (seen[1] - seen[0])
+    low = max(0.0, seen[0] - margin) if seen[0] >= 0 else seen[0] - margin
+    return low, seen[1] + margin

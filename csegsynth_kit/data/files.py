@@ -26,6 +26,12 @@ def write_tsv(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(sep="\t", na_rep="n/a", lineterminator="\n"))
 
 
+def file_digest(path: Path) -> str:
+    """Return 12 hexadecimal digits that identify a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
 def fingerprint(content: object) -> str:
     """Return 12 hexadecimal digits that identify JSON-ready content."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)

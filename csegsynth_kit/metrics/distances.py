@@ -2,17 +2,18 @@
 
 import numpy as np
 import pandas as pd
+import torch
 from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED
-from csegsynth_kit.metrics.structural import brain_box
+from csegsynth_kit.metrics.structural import Box, brain_box
 
 #: Window of the similarity (voxels); an odd number below every grid's smallest size.
 _WINDOW = 7
 
 
-def pairwise_ssim(maps: Tensor, *, seed: int = 0) -> np.ndarray:
+def pairwise_ssim(maps: Tensor, *, box: Box | None = None, seed: int = 0) -> np.ndarray:
     """Structural similarity (SSIM) of random pairs of maps within the union of their brains.
 
     No map is in two pairs, so that the pairs are independent and an interval over them is right.
@@ -22,13 +23,14 @@ def pairwise_ssim(maps: Tensor, *, seed: int = 0) -> np.ndarray:
 
     Args:
         maps: (N, T, X, Y, Z) shares.
+        box: First and last-plus-one voxel along each axis; around all tissue by default.
         seed: Of the pairing.
 
     Returns:
         (N // 2,) mean SSIM over WM, GM and CSF; Gaussian window of 7 voxels, data range 1.
     """
-    box = [slice(*edges) for edges in brain_box(maps, at_least=_WINDOW)]
-    tissues = maps[(slice(None), slice(0, len(MEASURED)), *box)]
+    box = brain_box(maps, at_least=_WINDOW) if box is None else box
+    tissues = maps[(slice(None), slice(0, len(MEASURED)), *(slice(*edges) for edges in box))]
     first, second = (
         np.random.default_rng(seed).permutation(len(maps))[: len(maps) // 2 * 2].reshape(2, -1)
     )
@@ -37,16 +39,17 @@ def pairwise_ssim(maps: Tensor, *, seed: int = 0) -> np.ndarray:
 
 
 def diversity(sets: dict[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
-    """Compare the mean pairwise similarity of several sets of maps.
+    """Compare the mean pairwise similarity of several sets of maps, all in one box.
 
     Returns:
         One row per set: ``n`` maps, ``pairs``, mean ``ssim`` and its 95 % bootstrap interval over
         pairs. A set that is less diverse than real maps has a larger mean.
     """
     rng = np.random.default_rng(seed)
+    box = brain_box(torch.cat(list(sets.values())), at_least=_WINDOW)
     rows = []
     for name, maps in sets.items():
-        ssim = pairwise_ssim(maps, seed=seed)
+        ssim = pairwise_ssim(maps, box=box, seed=seed)
         means = ssim[rng.integers(0, len(ssim), (2000, len(ssim)))].mean(1)
         low, high = np.percentile(means, [2.5, 97.5])
         row = {"n": len(maps), "pairs": len(ssim), "ssim": ssim.mean()}

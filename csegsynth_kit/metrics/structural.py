@@ -15,6 +15,8 @@ _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _LARGEST_WINDOW = 11
 _SMALLEST_WINDOW = 5
 _PAIRS_AT_ONCE = 16
+#: First and last-plus-one voxel along each axis.
+Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class SimilarityPlan:
         weights: Exponent of each scale, finest first, summing to 1.
     """
 
-    box: tuple[tuple[int, int], ...]
+    box: Box
     scales: int
     window: int
     weights: tuple[float, ...]
@@ -43,7 +45,7 @@ class SimilarityPlan:
         return asdict(self)
 
 
-def brain_box(maps: Tensor, *, at_least: int) -> tuple[tuple[int, int], ...]:
+def brain_box(maps: Tensor, *, at_least: int) -> Box:
     """Box around every voxel where any map is mostly tissue.
 
     Background is alike in all maps and would hide differences.

@@ -163,7 +163,7 @@ def spread(draws: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
     """Compare how much draws vary with how much people do.
 
     Args:
-        draws: (N, M, 3) volumes of M draws per person.
+        draws: (N, M, 3) volumes of M independent draws per person.
         truth: (N, 3).
 
     Returns:

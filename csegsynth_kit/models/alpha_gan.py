@@ -132,6 +132,8 @@ class AlphaGANConfig:
 class AlphaGAN(Family):
     """alpha-GAN without features, CSegSynth with them."""
 
+    conditional_parts = ("transform.",)
+
     def __init__(self, config: AlphaGANConfig, features: Features | None = None):
         super().__init__(config, features)
         c = config
@@ -233,7 +235,8 @@ class AlphaGAN(Family):
         rendered, *draws = logits.softmax(1).chunk(1 + len(codes))
         reconstruction = logits[: len(encoded)]
 
-        phase = min(1.0, (step + 1) / goal.warmup_steps) if goal.warmup == "adversarial" else 1.0
+        ramp = min(1.0, (step + 1) / goal.warmup_steps)
+        phase, whole = (ramp, 1.0) if goal.warmup == "adversarial" else (1.0, ramp)
         opinion = self._opinion(rendered) + self._opinion(torch.cat(draws))
         terms = {
             "reconstruction": goal.reconstruction * self._reconstruction(reconstruction, batch),
@@ -244,22 +247,21 @@ class AlphaGAN(Family):
             terms |= self._volume_terms(batch, rendered, draws)
             if goal.triplet:
                 negative, margin = self._negative(batch, latents[0], rng)
-                loss = losses.triplet(self._truth(batch), self._volumes(draws[0]), negative, margin)
+                truth = self._truth(batch.volumes)
+                loss = losses.triplet(truth, self._volumes(draws[0]), negative, margin)
                 terms["triplet"] = goal.triplet * loss
-        if goal.warmup == "whole":
-            factor = min(1.0, (step + 1) / goal.warmup_steps)
-            terms = {name: factor * term for name, term in terms.items()}
-        yield "generator", terms
+        yield "generator", _scaled(terms, whole)
 
         if not self._critics_step(step):
             return
         if goal.train_image_critic:
             fakes = [torch.cat(draws).detach()[: len(rendered)], rendered.detach()]
             for _ in range(goal.critic_steps):
-                yield "critic", self._wasserstein(self.critic, batch.maps, fakes, rng)
+                terms = self._wasserstein(self.critic, batch.maps, fakes, rng)
+                yield "critic", _scaled(terms, whole)
         if self._has_code_critic:
             for _ in range(goal.code_critic_steps):
-                yield "code_critic", self._code_critic_terms(batch, rng)
+                yield "code_critic", _scaled(self._code_critic_terms(batch, rng), whole)
 
     def _opinion(self, maps: Tensor) -> Tensor:
         """Mean score of the image critic, per root-mean-square difference of a voxel.
@@ -291,7 +293,8 @@ class AlphaGAN(Family):
         goal = self.objective
         terms = {"volume": goal.volume * self._volume_loss(draws, batch)}
         if goal.reconstructed_volume:
-            error = losses.absolute_error(self._volumes(rendered)[None], self._truth(batch))
+            truth = self._truth(batch.volumes)
+            error = losses.absolute_error(self._volumes(rendered)[None], truth)
             terms["reconstructed_volume"] = goal.reconstructed_volume * error
         return terms
 
@@ -305,25 +308,25 @@ class AlphaGAN(Family):
         scale = self.volume_sd_ml * _MM3_PER_ML if self.config.volume_unit == "mm3" else 1.0
         return self.standardized_volumes(maps) * scale
 
-    def _truth(self, batch: Batch) -> Tensor:
+    def _truth(self, volumes_ml: Tensor) -> Tensor:
         scale = self.volume_sd_ml * _MM3_PER_ML if self.config.volume_unit == "mm3" else 1.0
-        return (batch.volumes - self.volume_mean_ml) / self.volume_sd_ml * scale
+        return (volumes_ml - self.volume_mean_ml) / self.volume_sd_ml * scale
 
     def _volume_loss(self, draws: list[Tensor], batch: Batch) -> Tensor:
         volumes = torch.stack([self._volumes(draw) for draw in draws])
         if self.config.volume_loss == "energy":
-            return losses.energy_score(volumes, self._truth(batch))
-        return losses.absolute_error(volumes, self._truth(batch))
+            return losses.energy_score(volumes, self._truth(batch.volumes))
+        return losses.absolute_error(volumes, self._truth(batch.volumes))
 
     def _negative(self, batch: Batch, latents: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """Volumes generated from features that are not this person's, and the triplet margin."""
         if self.config.triplet_negative == "reference":
             other = batch.features + rng.normal(batch.features.shape[1])
             return self._volumes(self.generate(latents, other)), torch.zeros(())
-        truth = self._truth(batch)
-        margin = (truth - torch.roll(truth, 1, 0)).abs().sum(1)
+        apart = self._truth(batch.volumes) - self._truth(batch.other_volumes)
+        margin = apart.abs().sum(1)
         with torch.no_grad():  # Otherwise the loss falls by spoiling the other person's map.
-            negative = self.generate(latents, torch.roll(batch.features, 1, 0))
+            negative = self.generate(latents, batch.other_features)
         return self._volumes(negative), margin
 
     def _critics_step(self, step: int) -> bool:
@@ -350,6 +353,10 @@ class AlphaGAN(Family):
                 for fake in fakes
             )
         return {"distance": distance, "penalty": self.objective.penalty * penalty}
+
+
+def _scaled(terms: dict[str, Tensor], factor: float) -> dict[str, Tensor]:
+    return terms if factor == 1.0 else {name: factor * term for name, term in terms.items()}
 
 
 def _per_entry(codes: Tensor, truth: Tensor) -> Tensor:

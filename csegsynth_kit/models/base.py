@@ -25,11 +25,15 @@ class Batch:
         maps: (N, T, X, Y, Z) shares.
         volumes: (N, 3) true volumes at source resolution (mL).
         features: (N, n_inputs) of ``Features.inputs``, or None without features.
+        other_volumes: (N, 3) true volumes (mL) of another participant of the whole batch each.
+        other_features: (N, n_inputs) their features, or None without features.
     """
 
     maps: Tensor
     volumes: Tensor
     features: Tensor | None = None
+    other_volumes: Tensor | None = None
+    other_features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Family(nn.Module):
     """
 
     latent_shape: tuple[int, ...]
+    #: Parts (prefixes of tensor names) that only a conditional model has.
+    conditional_parts: tuple[str, ...] = ()
 
     def __init__(self, config: Config, features: Features | None):
         super().__init__()
@@ -111,7 +117,7 @@ class Family(nn.Module):
         self.register_buffer("volume_sd_ml", torch.ones(len(MEASURED)))
         self.warm_started = False
         #: What it was trained on; filled in when a trained model is loaded.
-        self.card = {"epoch": None, "csf_definition": "unknown", "simulated": None}
+        self.card = {"epoch": None, "csf_definition": "unknown", "simulated": None, "train": None}
 
     @property
     def conditional(self) -> bool:
@@ -155,15 +161,15 @@ class Family(nn.Module):
         volumes = volumes_ml(measured, self.config.grid.voxel_ml)
         return (volumes - self.volume_mean_ml) / self.volume_sd_ml
 
-    def start_from(self, weights: Mapping[str, Tensor]) -> dict[str, list[str]]:
-        """Take over all tensors that fit, and name those that do not.
+    def start_from(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Take over the weights of the unconditional ancestor.
 
         Returns:
-            ``new``: tensors of this model the weights lack (they keep their initial values);
-            ``unused``: tensors of the weights this model lacks.
+            Names of the new tensors, those of the conditional parts, which keep their values.
 
         Raises:
-            RunError: if a tensor has another shape, or nothing fits.
+            RunError: if a tensor has another shape, if the weights hold some this model lacks, or
+                if they lack some that pre-training should have given.
         """
         own = self.state_dict()
         for name in own.keys() & weights.keys():
@@ -173,11 +179,14 @@ class Family(nn.Module):
                     f"{tuple(own[name].shape)} in the model",
                     "Warm-start only between models of the same preset.",
                 )
-        if not own.keys() & weights.keys():
-            raise RunError("the weights share no tensor with the model", "Check the family.")
-        self.load_state_dict({**own, **weights}, strict=False)
+        new, unused = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+        unexpected = unused + [n for n in new if not n.startswith(self.conditional_parts)]
+        if unexpected:
+            raise RunError(
+                f"tensor {unexpected[0]} is only in one of model and weights "
+                f"({len(unexpected)} such tensors)",
+                "Warm-start only from the pre-training of the same family and preset.",
+            )
+        self.load_state_dict({**own, **weights})
         self.warm_started = True
-        return {
-            "new": sorted(own.keys() - weights.keys()),
-            "unused": sorted(weights.keys() - own.keys()),
-        }
+        return new

@@ -130,7 +130,9 @@ def _as_published(preset: Preset) -> Preset:
 
 
 # A code critic that lags behind lets the codes' mean run away, and with it all volumes.
-_COMPACT_GOAL = Objective(reconstruction=300.0, adversarial=10.0, code_critic_steps=3)
+_COMPACT_GOAL = Objective(
+    reconstruction=300.0, adversarial=10.0, code_critic_steps=3, warmup_steps=50
+)
 
 _CSEGSYNTH_TINY = Preset(
     "tiny",

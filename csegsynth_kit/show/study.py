@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from csegsynth_kit.analysis.truth import Truth, known_truth
-from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.cohort import Cohort, load_cohort, require_disjoint
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.files import write_tsv
 from csegsynth_kit.errors import CohortError, RunError
@@ -111,7 +111,14 @@ class Study:
         return cohort
 
     def split(self, stage: Stage) -> tuple[Cohort, Cohort, Cohort]:
-        """Split a stage's cohort: 90/10/0 for pre-training, 80/10/10 for fine-tuning."""
+        """Split a stage's cohort: 90/10/0 for pre-training, 80/10/10 for fine-tuning.
+
+        If both stages have the same cohort, both have the same split, and pre-training leaves
+        the test participants alone as well.
+        """
+        if stage == "pretrain" and len({p.resolve() for p in self.cohorts.values()}) == 1:
+            train, valid, test = self.split("finetune")
+            return train, valid, test.subset([])
         return self.cohort(stage).split(_FRACTIONS[stage], seed=self.seed)
 
     def run(self, stage: Stage) -> Run:
@@ -128,14 +135,19 @@ class Study:
 
     def train(self, stage: Stage, *, progress: bool = True) -> Run:
         """Train a stage to its end, from where it was left; fine-tuning starts pre-trained."""
-        train, valid, _ = self.split(stage)
-        run = self.run(stage)
+        train, valid, test = self.split(stage)
         features = None
+        if stage == "pretrain":
+            _, *held_out = self.split("finetune")
+            for part in held_out:  # Refused now rather than after hours of pre-training.
+                require_disjoint(train, part)
         if stage == "finetune":
+            self._finished("pretrain").require_unseen(test)
             features = Features.fit(train.table, train.feature_columns)
+        run = self.run(stage)
         model = build(self.preset.model, features, seed=self.seed)
-        if stage == "finetune":
-            warm_start(model, self._finished("pretrain").best())
+        if run.parent:
+            warm_start(model, run.parent.best())
         config = getattr(self.preset, stage)
         Trainer(model, config, run, progress=progress).fit(train, valid)
         return run

@@ -101,7 +101,7 @@ def spread_of_draws(
     """Mean and SD (mL) of ``n`` draws for each of several named sets of answers."""
     rows = {}
     for name, answers in people.items():
-        draws = predict_volumes(model, answers, n=n, seed=seed)[0]
+        draws = predict_volumes(model, answers, n=n, seed=seed, antithetic=False)[0]
         rows[name] = {
             f"{tissue} {what} (mL)": value
             for i, tissue in enumerate(MEASURED)

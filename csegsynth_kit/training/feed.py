@@ -97,13 +97,17 @@ class Feed:
 
     def _batch(self, chosen: np.ndarray, rows: slice, key: tuple[int, int, int]) -> Batch:
         mine = torch.from_numpy(chosen[rows])
-        return Batch(
-            maps=dequantize(self._steps[mine.to(self._steps.device)]),
-            volumes=self._volumes[mine].to(self._device),
-            features=self._inputs(chosen, key, rows),
+        volumes = self._volumes[torch.from_numpy(chosen)]
+        inputs = self._inputs(chosen, key)
+        # The other participant comes from the whole batch, whoever computes which part of it.
+        other = [None if x is None else torch.roll(x, 1, 0) for x in (volumes, inputs)]
+        volumes, inputs, *other = (
+            None if x is None else x[rows].to(self._device) for x in (volumes, inputs, *other)
         )
+        return Batch(dequantize(self._steps[mine.to(self._steps.device)]), volumes, inputs, *other)
 
-    def _inputs(self, chosen: np.ndarray, key: tuple, rows: slice) -> torch.Tensor | None:
+    def _inputs(self, chosen: np.ndarray, key: tuple) -> torch.Tensor | None:
+        """Return the (N, n_inputs) inputs of the whole batch, some answers hidden."""
         if self._features is None:
             return None
         encoded = self._encoded[chosen]
@@ -113,5 +117,4 @@ class Feed:
             share = rng.random((len(chosen), 1))
             hidden = person[:, None] & (rng.random(encoded.answered.shape) < share)
             encoded = self._features.hide(encoded, hidden)
-        inputs = self._features.inputs(encoded[rows])
-        return torch.from_numpy(inputs).to(self._device)
+        return torch.from_numpy(self._features.inputs(encoded))

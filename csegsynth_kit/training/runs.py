@@ -2,7 +2,6 @@
 
 import json
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.data.files import fingerprint, write_json, write_text
+from csegsynth_kit.data.files import file_digest, fingerprint, write_json, write_text
 from csegsynth_kit.errors import RunError
 from csegsynth_kit.models import FAMILIES, Family, build
 from csegsynth_kit.models.config import from_dict, to_dict
@@ -31,10 +30,12 @@ class Run:
     Args:
         path: The folder.
         config: Family, stage, preset name, model and training configuration, seed, parent.
+        parent: The pre-training run, where it is at hand.
     """
 
     path: Path
     config: dict
+    parent: "Run | None" = None
 
     @classmethod
     def open(
@@ -68,11 +69,11 @@ class Run:
             "model": to_dict(preset.model),
             "training": to_dict(getattr(preset, stage)),
             "seed": seed,
-            "parent": parent.path.name if parent else None,
+            "parent": parent.identity() if parent else None,
             "version": version("csegsynth_kit"),
         }
         name = f"{family}-{stage}-{preset.name}-seed{seed}-{fingerprint(config)[:8]}"
-        run = cls(Path(root) / name, config)
+        run = cls(Path(root) / name, config, parent)
         if not (run.path / "config.json").exists():
             write_json(run.path / "config.json", config)
         return run
@@ -121,13 +122,43 @@ class Run:
         """Replace the record of the training."""
         write_text(self.path / "history.csv", pd.DataFrame(rows).to_csv(index=False))
 
-    def claim(self, train: Cohort, valid: Cohort | None) -> dict:
-        """Tie the run to its data, or check that it is the same as before.
+    def identity(self) -> dict:
+        """Say which weights a fine-tuning starts from, and what they were trained on."""
+        provenance = self.provenance()
+        return {
+            "run": self.path.name,
+            "weights": file_digest(self.best()) if self.best().exists() else None,
+            "csf_definition": provenance["cohort"]["csf_definition"] if provenance else None,
+            "simulated": provenance["cohort"]["simulated"] if provenance else None,
+        }
+
+    def provenance(self) -> dict:
+        """Return what the run was trained on; empty before it begins."""
+        path = self.path / "provenance.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def require_unseen(self, cohort: Cohort) -> None:
+        """Raise RunError if participants on whom a model is to be judged were trained on."""
+        shared = cohort.scans & set(self.provenance().get("scans", ()))
+        if shared:
+            raise RunError(
+                f"was trained on {len(shared)} of {len(cohort)} participants of {cohort.path} "
+                "who are to be held out",
+                "Pre-train on other participants, or on the training participants of this "
+                "cohort alone (csegsynth train --fractions).",
+                self.path,
+            )
+
+    def claim(self, train: Cohort, valid: Cohort | None, features: Features | None) -> dict:
+        """Tie the run to its data and questions, or check that they are the same as before.
 
         Raises:
-            RunError: if the run was begun with other data.
+            RunError: if the run was begun with other data or questions, or starts from weights
+                that have seen the validation participants or count CSF differently.
         """
+        self._require_fitting_parent(train, valid)
         data = {
+            "features": fingerprint(features.to_dict()) if features else None,
             "train": train.fingerprint,
             "valid": valid.fingerprint if valid else None,
             "n_train": len(train),
@@ -135,17 +166,19 @@ class Run:
         }
         path = self.path / "provenance.json"
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))["data"]
+            before = self.provenance()["data"]
             if before != data:
+                what = [key for key in data if before.get(key) != data[key]]
                 raise RunError(
-                    f"was begun with other data ({before['n_train']} training participants, "
-                    f"fingerprint {before['train']}; now {data['n_train']}, {data['train']})",
+                    f"was begun with other data or questions ({', '.join(what)} differ; then "
+                    f"{before['n_train']} training participants, now {data['n_train']})",
                     "Use another folder for runs, or remove this one.",
                     self.path,
                 )
             return data
         provenance = {
             "data": data,
+            "scans": sorted(train.scans),
             "cohort": {
                 key: train.provenance.get(key)
                 for key in ("source", "csf_definition", "simulated", "statement")
@@ -156,6 +189,21 @@ class Run:
         }
         write_json(path, provenance)
         return data
+
+    def _require_fitting_parent(self, train: Cohort, valid: Cohort | None) -> None:
+        if self.parent is None:
+            return
+        if valid is not None:
+            self.parent.require_unseen(valid)
+        start = self.config["parent"]
+        mixed = start["csf_definition"] != train.csf_definition
+        if mixed and not start["simulated"]:
+            raise RunError(
+                f"starts from weights of maps that count CSF differently "
+                f"('{start['csf_definition']}', and '{train.csf_definition}' here)",
+                "Pre-train on segmentations of the same tool, or start from simulated ones.",
+                self.path,
+            )
 
     def load_model(self, device: torch.device | str = "cpu") -> Family:
         """Return the trained model, ready to generate."""
@@ -175,10 +223,11 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Family:
     checkpoint.require_same(weights, model.state_dict(), path)
     model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
+    model.card["train"] = meta["data"]["train"]
     return model.to(device).eval()
 
 
-def warm_start(model: Family, path: Path | str) -> Mapping[str, list[str]]:
-    """Start a model from another run's best weights; see :meth:`Family.start_from`."""
+def warm_start(model: Family, path: Path | str) -> list[str]:
+    """Start a model from another run's best weights, and name what is new in it."""
     tensors, _ = checkpoint.read(Path(path))
     return model.start_from(checkpoint.with_prefix(tensors, "model"))

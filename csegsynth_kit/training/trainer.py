@@ -65,6 +65,11 @@ class Trainer:
                 "the training configuration is not the one the run was opened with",
                 "Change the preset before Run.open, so that the run's name tells.",
             )
+        if to_dict(model.config) != run.config["model"]:
+            raise ConfigError(
+                "the model is not configured as the run was opened for",
+                "Build it from the preset that Run.open was given.",
+            )
         self.device = torch.device(device) if device else default_device()
         self.model = model.to(self.device)
         self.config = config
@@ -98,7 +103,7 @@ class Trainer:
                 f"selection by {self.config.selection} needs validation participants",
                 "Pass valid=, or choose selection='last'.",
             )
-        data = self.run.claim(train, valid)
+        data = self.run.claim(train, valid, self.model.features)
         feed = Feed(
             train,
             self.model.features,
@@ -109,22 +114,26 @@ class Trainer:
             device=self.device,
         )
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
+        about = {"data": data, "split": _split(train, valid), **self._cohort_card(train)}
         rows = self._resume()
         if not rows:
             self.model.fit_statistics(feed.everybody())
             self.average.restart()
-        about = {"data": data, "split": _split(train, valid), **_cohort_card(train)}
-        with _flushed_denormals(), self._bar(epochs, len(rows)) as bar:
-            for epoch in range(len(rows), epochs):
+            if valid is not None:  # What the start alone is worth, training may only improve on.
+                rows.append({"epoch": -1, **self._validate(valid)})
+                self._save(rows, about, due=True)
+        done = rows[-1]["epoch"] + 1 if rows else 0
+        with _flushed_denormals(), self._bar(epochs, done) as bar:
+            for epoch in range(done, epochs):
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
                 if valid is not None and due:
-                    row |= {f"valid_{k}": v for k, v in self._validate(valid).items()}
+                    row |= self._validate(valid)
                 rows.append(row)
                 self._save(rows, about, due=due)
                 bar.update()
         if self._writes:
-            self.run.mark_finished(len(rows))
+            self.run.mark_finished(epochs)
         return pd.DataFrame(rows)
 
     def _epoch(self, feed: Feed, epoch: int, epochs: int) -> dict[str, float]:
@@ -210,7 +219,8 @@ class Trainer:
         self.model.eval()
         with self.average.applied():
             seed = self.run.config["seed"] + 1_000_003
-            return validate(self.model, valid, draws=self.config.validation_draws, seed=seed)
+            scores = validate(self.model, valid, draws=self.config.validation_draws, seed=seed)
+        return {f"valid_{name}": score for name, score in scores.items()}
 
     @property
     def _writes(self) -> bool:
@@ -260,6 +270,12 @@ class Trainer:
         earlier = [score for score in scores[:-1] if not math.isnan(score)]
         return not math.isnan(scores[-1]) and scores[-1] < min(earlier, default=math.inf)
 
+    def _cohort_card(self, train: Cohort) -> dict:
+        """Say what maps the weights come from: simulated ones stay simulated for good."""
+        start = self.run.config["parent"] or {}
+        simulated = train.simulated or bool(start.get("simulated"))
+        return {"csf_definition": train.csf_definition, "simulated": simulated}
+
     def _bar(self, epochs: int, done: int) -> tqdm:
         silent = not self.progress or not self._writes
         name = f"{self.run.config['family']} {self.run.config['stage']}"
@@ -297,7 +313,3 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _split(train: Cohort, valid: Cohort | None) -> dict[str, list[str]]:
     return {"train": list(train.ids), "valid": list(valid.ids) if valid else []}
-
-
-def _cohort_card(train: Cohort) -> dict:
-    return {"csf_definition": train.csf_definition, "simulated": train.simulated}

@@ -88,7 +88,7 @@ def test_slopes_are_differences_over_the_decade(model, cohort):
     volumes = predict_shared_volumes(model, people, n=8, seed=1).mean(1)
     row = table.query("scenario == 'ideal' and age_years == 50 and tissue == 'GM'").iloc[0]
     assert row["slope_ml_per_decade"] == pytest.approx(volumes[1, 1] - volumes[0, 1], rel=1e-4)
-    assert row["slope_low"] <= row["slope_ml_per_decade"] <= row["slope_high"]
+    assert row["monte_carlo_error"] > 0
 
 
 def test_a_model_without_age_has_no_trajectories(aging):

@@ -49,7 +49,9 @@ def model_and_batch(config, conditional, n=4):
     model = build(config, features)
     volumes = model.standardized_volumes(maps) + torch.randn(24, 3, generator=rng)
     model.fit_statistics(TrainingSet(lambda: maps.split(10), volumes, inputs))
-    return model, Batch(maps[:n], volumes[:n], inputs[:n] if conditional else None)
+    chosen = [volumes[:n], inputs[:n] if conditional else None]
+    others = [None if x is None else torch.roll(x, 1, 0) for x in chosen]
+    return model, Batch(maps[:n], *chosen, *others)
 
 
 def perturbed(model):
@@ -79,8 +81,8 @@ def test_generated_maps_are_shares_and_follow_the_latent(config, conditional):
 
 
 @pytest.mark.parametrize(("config", "conditional"), CASES, ids=IDS)
-def test_gradients_reach_all_parameters_of_the_group_and_nobody_else(config, conditional):
-    """A loss that leaked into another group, or missed its own, would fail here."""
+def test_gradients_reach_all_parameters_of_the_group_and_critics_nothing_else(config, conditional):
+    """Critics look at detached maps and codes: a plain backward must stay within the group."""
     model, batch = model_and_batch(config, conditional)
     perturbed(model)
     groups = model.groups()
@@ -97,13 +99,39 @@ def test_gradients_reach_all_parameters_of_the_group_and_nobody_else(config, con
         own = [p for m in groups[group].values() for p in m.parameters()]
         for p in model.parameters():
             p.grad = None
-        sum(terms.values()).backward(inputs=own)
+        sum(terms.values()).backward()
         reached = {id(p) for p in model.parameters() if p.grad is not None}
-        assert {owner.get(i) for i in reached} == {group}
+        if group != "generator":  # which by design looks through the critics
+            assert {owner.get(i) for i in reached} == {group}
         dead = [n for n, p in model.named_parameters() if id(p) in map(id, own) and p.grad is None]
         assert dead == []
         assert all(torch.isfinite(p.grad).all() for p in own)
     assert seen == set(groups)
+
+
+def test_the_score_of_codes_moves_the_transform_and_not_the_encoder():
+    model, batch = model_and_batch(SMALL["csegsynth", "compact"], conditional=True)
+    perturbed(model)
+    _, terms = next(model.losses(batch, Rng(0, total=4), step=0))
+    reached = torch.autograd.grad(terms["code"], list(model.parameters()), allow_unused=True)
+    names = {
+        n for (n, _), g in zip(model.named_parameters(), reached, strict=True) if g is not None
+    }
+    assert names == {f"transform.{n}" for n, _ in model.transform.named_parameters()}
+
+
+def test_whole_warmup_scales_every_term_of_every_group():
+    config = SMALL["csegsynth", "published, parity"]
+    goal = replace(config.conditional, warmup_steps=10, critic_every=1, cadence="every")
+    model, batch = model_and_batch(replace(config, conditional=goal), conditional=True)
+    early, late = (
+        {(g, n): float(t.detach()) for g, ts in model.losses(batch, Rng(0, total=4), step)
+         for n, t in ts.items()}
+        for step in (0, 9)
+    )  # fmt: skip
+    assert {group for group, _ in early} == {"generator", "code_critic"}
+    for name, value in late.items():
+        assert early[name] == pytest.approx(0.1 * value, rel=1e-4), name
 
 
 @pytest.mark.parametrize(("config", "conditional"), CASES, ids=IDS)
@@ -136,12 +164,21 @@ def test_fine_tuning_starts_from_the_pre_trained_weights(config):
     perturbed(base)
     model, _ = model_and_batch(config, conditional=True)
     report = model.start_from(base.state_dict())
-    assert report["unused"] == []
-    assert report["new"]
-    assert all(name.startswith("transform.") for name in report["new"])
+    assert report
+    assert all(name.startswith(model.conditional_parts) for name in report)
     own = model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in base.state_dict().items())
     assert model.warm_started
+
+
+def test_warm_start_from_incomplete_or_foreign_weights_is_refused():
+    config = SMALL["csegsynth", "compact"]
+    weights = model_and_batch(config, conditional=False)[0].state_dict()
+    model, _ = model_and_batch(config, conditional=True)
+    lacking = {n: w for n, w in weights.items() if not n.startswith("encoder.")}
+    for wrong in (lacking, {**weights, "foreign": torch.zeros(1)}):
+        with pytest.raises(RunError, match="only in one of model and weights"):
+            model.start_from(wrong)
 
 
 def test_warm_start_from_another_size_is_refused():

@@ -1,5 +1,6 @@
 """Trainings that tests start in processes of their own."""
 
+import json
 import os
 import signal
 import sys
@@ -33,6 +34,13 @@ def toy_preset(**training) -> Preset:
     )
 
 
+def triplet_preset() -> Preset:
+    """Every term on, and plain descent: what Adam and clipping would hide, shows."""
+    chosen = toy_preset(clip="off", epochs=1)
+    goal = replace(chosen.model.conditional, triplet=1.0)
+    return replace(chosen, model=replace(chosen.model, conditional=goal))
+
+
 def train(cohort_path: Path, runs: Path, chosen: Preset | None = None, stage="finetune") -> Run:
     chosen = chosen or toy_preset()
     cohort = load_cohort(cohort_path)
@@ -60,10 +68,31 @@ def kill_in_the_middle(epoch: int, step: int) -> None:
     Feed.epoch = dying
 
 
-def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path) -> None:
+def first_gradient_norms(cohort_path: Path, runs: Path) -> dict[str, float]:
+    """Gradient norm of every group in the first step, before any weight has moved."""
+    norms: dict[str, float] = {}
+    original = Trainer._step
+
+    def recording(self, group, terms, weight):
+        norm = original(self, group, terms, weight)
+        norms.setdefault(group, norm)
+        return norm
+
+    Trainer._step = recording
+    try:
+        train(cohort_path, runs, triplet_preset())
+    finally:
+        Trainer._step = original
+    return norms
+
+
+def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path, norms: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     train(cohort, runs)
+    found = first_gradient_norms(cohort, norms)
+    if rank == 0:
+        (norms / "norms.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
