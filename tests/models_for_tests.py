@@ -12,5 +12,10 @@ def started_model(cohort: Cohort, *, conditional: bool = True) -> Family:
     features = Features.fit(cohort.table, cohort.feature_columns) if conditional else None
     model = build(toy_preset().model, features).eval()
     model.fit_statistics(Feed(cohort, features, batch_size=4, seed=0).everybody())
-    model.card = {"epoch": 0, "csf_definition": cohort.csf_definition, "simulated": True}
+    model.card = {
+        "epoch": 0,
+        "csf_definition": cohort.csf_definition,
+        "simulated": True,
+        "train": cohort.fingerprint,
+    }
     return model

@@ -58,8 +58,27 @@ def test_a_failing_cell_stops_the_series_and_is_named(folder, tmp_path):
         run_series(find_notebooks(folder), tmp_path / "out", {}, progress=False)
     assert "cell 3 of 02_second.ipynb failed: ValueError: no luck" in str(error.value)
     assert not (folder / "third.txt").exists()
+    assert "Stopped: " in (tmp_path / "out" / "index.html").read_text()
     assert "Title of 02_second" in (tmp_path / "out" / "index.html").read_text()
     assert (tmp_path / "out" / "notebooks" / "02_second.html").exists()
+
+
+def test_the_cell_is_counted_as_in_the_notebook_whatever_the_parameters(folder, tmp_path):
+    with pytest.raises(SeriesError, match="cell 3 of 02_second"):
+        run_series(find_notebooks(folder, ["02"]), tmp_path / "out", {"number": 2}, progress=False)
+
+
+def test_a_dead_kernel_stops_the_series_and_is_named(folder, tmp_path):
+    write_notebook(folder / "01_first.ipynb", "import os", "os._exit(1)")
+    with pytest.raises(SeriesError, match=r"01_first\.ipynb could not be executed: DeadKernel"):
+        run_series(find_notebooks(folder, ["01"]), tmp_path / "out", {}, progress=False)
+    assert "could not be executed" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_pages_need_no_network(folder, tmp_path):
+    run_series(find_notebooks(folder, ["01"]), tmp_path / "out", {}, progress=False)
+    page = (tmp_path / "out" / "notebooks" / "01_first.html").read_text()
+    assert 'src="http' not in page
 
 
 def test_unknown_parameters_are_refused_before_anything_runs(folder, tmp_path):

@@ -198,3 +198,25 @@ def test_the_stored_form_is_the_same_and_holds_nobody(features):
     assert again.columns == features.columns
     assert again.support == features.support
     assert "sub-" not in json.dumps(stored)
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"), [(1e40, False), (True, False), (-1.0, False), (5.0, True), (12.0, True)]
+)
+def test_numbers_nobody_can_mean_are_refused(answer, allowed):
+    features = Features.fit(people(200), COLUMNS)  # grades from 1 to 5
+    if allowed:
+        features.table_of({"grade": answer})
+        return
+    with pytest.raises(
+        TableError, match=r"grade = .* is not possible\. Give a number from 0 to 17"
+    ):
+        features.table_of({"grade": answer})
+
+
+def test_answers_outside_the_support_are_listed_for_repeated_rows_too():
+    table = people(200)
+    features = Features.fit(table, COLUMNS)
+    asked = pd.DataFrame({"age": [99.0, 100.0]}, index=["same", "same"])
+    found = features.outside_support(features.table_of(asked))
+    assert list(found["answer"]) == [99.0, 100.0]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from csegsynth_kit.metrics.distances import diversity, pairwise_ssim
@@ -38,3 +39,15 @@ def test_background_does_not_hide_differences():
     padded = torch.nn.functional.pad(maps, (4, 4, 4, 4, 4, 4))
     padded[:, 3] = 1 - padded[:, :3].sum(1)
     np.testing.assert_allclose(pairwise_ssim(padded), pairwise_ssim(maps), atol=1e-5)
+
+
+def test_sets_are_compared_in_one_box():
+    """A stray blob in one set must not give it a larger box, full of background."""
+    rng = torch.Generator().manual_seed(3)
+    maps = torch.zeros(8, 4, 12, 14, 16)
+    maps[:, :, 2:10, 2:11, 2:12] = torch.rand(8, 4, 8, 9, 10, generator=rng).mul(4).softmax(1)
+    maps[:, 3] = 1 - maps[:, :3].sum(1)
+    stray = maps.clone()
+    stray[0, :, 11, 13, 15] = torch.tensor([1.0, 0, 0, 0])
+    both = diversity({"clean": maps, "stray": stray}, seed=0).set_index("set")["ssim"]
+    assert both["stray"] == pytest.approx(both["clean"], abs=2e-3)

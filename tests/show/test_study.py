@@ -1,0 +1,54 @@
+"""The study that notebooks share: cohorts, splits, and what may not be trained on."""
+
+from dataclasses import replace
+
+import pytest
+
+from csegsynth_kit.errors import CohortError, RunError
+from csegsynth_kit.show.study import Study
+from tests.toy import TOY_GRID, toy_cohort
+from tests.training.jobs import toy_preset
+
+
+@pytest.fixture
+def study(tmp_path):
+    toy_cohort(tmp_path / "young", 20, seed=1)
+    toy_cohort(tmp_path / "lifespan", 30, seed=0)
+    cohorts = {"pretrain": tmp_path / "young", "finetune": tmp_path / "lifespan"}
+    return Study(tmp_path / "out", toy_preset(epochs=1), "csegsynth", 0, cohorts)
+
+
+def test_both_stages_train_and_the_model_answers(study):
+    with pytest.raises(RunError, match="is not trained yet"):
+        study.model()
+    study.train("pretrain", progress=False)
+    run = study.train("finetune", progress=False)
+    assert run.config["parent"]["run"] == study.run("pretrain").path.name
+    assert run.config["parent"]["weights"]
+    assert study.model().conditional
+    assert not study.model("pretrain").conditional
+
+
+def test_one_cohort_for_both_stages_has_one_split(study):
+    both = replace(study, cohorts=dict.fromkeys(study.cohorts, study.cohorts["finetune"]))
+    train, valid, test = both.split("finetune")
+    young, young_valid, nobody = both.split("pretrain")
+    assert (young.ids, young_valid.ids, len(nobody)) == (train.ids, valid.ids, 0)
+    assert not set(test.ids) & {*young.ids, *young_valid.ids}
+    both.train("pretrain", progress=False)
+    both.train("finetune", progress=False)
+
+
+def test_a_copy_of_the_test_people_is_refused_before_pre_training(study, tmp_path):
+    toy_cohort(tmp_path / "copy", 30, seed=0)  # the same people in another folder
+    leaking = replace(study, cohorts=study.cohorts | {"pretrain": tmp_path / "copy"})
+    with pytest.raises(CohortError, match=r"holds out \d+ segmentations that .* trains on"):
+        leaking.train("pretrain", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_of_another_grid_is_refused(study, tmp_path):
+    toy_cohort(tmp_path / "coarse", 12, grid=replace(TOY_GRID, spacing_mm=(12.0, 10.0, 8.0)))
+    other = replace(study, cohorts=study.cohorts | {"finetune": tmp_path / "coarse"})
+    with pytest.raises(CohortError, match="but preset 'toy' needs"):
+        other.cohort("finetune")
