@@ -145,7 +145,7 @@ _CSEGSYNTH_TINY = Preset(
     ),
     pretrain=TrainConfig(steps=150, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
     finetune=TrainConfig(
-        steps=150,
+        steps=300,
         learning_rate=3e-4,
         betas=(0.5, 0.9),
         schedule="cosine",

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import COLORS, MEASURED
@@ -55,7 +56,7 @@ def save(figure: Figure, path: Path | str) -> Path:
 def history(
     table: pd.DataFrame, names: Sequence[str], *, ylabel: str, ax: Axes | None = None
 ) -> Axes:
-    """Draw columns of a training history against the epoch."""
+    """Draw columns of a training history against the epoch; 0 is the start, before training."""
     ax = plt.gca() if ax is None else ax
     for name, style_ in zip(names, ("-", "--", ":", "-."), strict=False):
         rows = table[["epoch", name]].dropna()
@@ -63,6 +64,7 @@ def history(
     ax.set(xlabel="Epoch", ylabel=ylabel)
     if len(names) > 1:
         ax.legend()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
@@ -137,7 +139,7 @@ def importance(
             own["effect_high"],
             color="#C9C9C9",
             linewidth=5,
-            label="regression, 95 %",
+            label="regression, 95 % interval",
         )
     ax.scatter(rows["effect_ml"], names, s=20, color=COLORS[tissue], zorder=3, label="model")
     if truth is not None:
@@ -209,8 +211,14 @@ def trajectories(
             trajectory(curve, lines[name], known, tissue=tissue, ax=ax)
             ax.set_title(f"{name}: {tissue}")
             ax.set_xlabel("Age (years)" if row is axes[-1] else "")
-    axes[0, 0].legend()
+    shared_legend(figure, axes[0, 0])
     return figure
+
+
+def shared_legend(figure: Figure, ax: Axes) -> None:
+    """Say below the figure what the marks of one panel, and of those like it, mean."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
 
 
 def only_first_names(axes: Sequence[Axes]) -> None:

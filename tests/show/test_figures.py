@@ -127,7 +127,7 @@ def test_importance_draws_model_regression_and_truth():
     offsets = {c.get_label(): c for c in ax.collections}
     np.testing.assert_allclose(offsets["model"].get_offsets()[:, 0], [-9, 5, 1])
     np.testing.assert_allclose(offsets["truth"].get_offsets()[:, 0], [-10, 6, 0])
-    bars = offsets["regression, 95 %"].get_segments()
+    bars = offsets["regression, 95 % interval"].get_segments()
     np.testing.assert_allclose([b[:, 0] for b in bars], [[-12, -6], [2, 8], [-2, 3]])
 
 
