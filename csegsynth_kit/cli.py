@@ -46,6 +46,7 @@ def _add_prepare(commands) -> None:
     parser.add_argument("--participants", nargs="+", help="tables of answers (.tsv or .csv)")
     parser.add_argument("--grid", default="small", choices=_GRIDS)
     parser.add_argument("--features", nargs="+", help="use exactly these columns as features")
+    parser.add_argument("--id-column", help="column of the table that holds the ids")
     parser.add_argument("--no-align", dest="align", action="store_false")
     parser.add_argument("--no-clean", dest="clean", action="store_false")
 

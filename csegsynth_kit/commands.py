@@ -34,6 +34,7 @@ def prepare_command(options: argparse.Namespace) -> None:
         participants=options.participants,
         grid=options.grid,
         features=options.features,
+        id_column=options.id_column,
         align=options.align,
         clean=options.clean,
     )

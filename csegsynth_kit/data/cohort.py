@@ -19,7 +19,7 @@ import torch
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.files import fingerprint, write_json
 from csegsynth_kit.data.findings import Finding
-from csegsynth_kit.data.participants import MISSING
+from csegsynth_kit.data.raw_table import MISSING
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import Grid, SegmentationMaps, dequantize
@@ -181,7 +181,7 @@ class Cohort:
             return
         try:
             write_json(path, content)
-        except PermissionError:  # A read-only cohort: the run folder keeps the split as well.
+        except OSError:  # A read-only cohort: the run folder keeps the split as well.
             return
 
 

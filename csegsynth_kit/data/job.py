@@ -14,7 +14,6 @@ from csegsynth_kit.data.participants import Participants, read_participants
 from csegsynth_kit.data.place import lies_on
 from csegsynth_kit.data.readers.base import Scan, read_sidecar
 from csegsynth_kit.data.readers.detect import Discovery, csf_definition
-from csegsynth_kit.data.tables import is_sensitive
 from csegsynth_kit.errors import CohortError, ConfigError, MapError
 from csegsynth_kit.maps import Grid
 
@@ -50,9 +49,7 @@ class Job:
     def plan(self, features: Sequence[str] | None) -> Mapping:
         """Describe what determines the result, to recognize a half-finished one."""
         answers = self.participants
-        files = [
-            [str(f), f.stat().st_size if f.exists() else 0] for s in self.scans for f in s.files
-        ]
+        files = [_state(f) for s in self.scans for f in s.files]
         return {
             "source": str(self.discovery.source.resolve()),
             "layout": self.discovery.layout,
@@ -63,6 +60,13 @@ class Job:
             "align": self.align,
             "clean": self.clean,
         }
+
+
+def _state(file: Path) -> list:
+    """Return what changes when a file is written anew, or its sidecar edited."""
+    stat = file.stat() if file.exists() else None
+    known = [stat.st_size, stat.st_mtime_ns] if stat else []
+    return [str(file), *known, read_sidecar(file)]
 
 
 def find_tables(source: Path, participants: Tables | None) -> tuple[Path, ...]:
@@ -81,7 +85,9 @@ def find_tables(source: Path, participants: Tables | None) -> tuple[Path, ...]:
     return tuple([path for path in found if path.exists()][:1])
 
 
-def read_answers(tables: tuple[Path, ...], features: Sequence[str] | None) -> Participants | None:
+def read_answers(
+    tables: tuple[Path, ...], features: Sequence[str] | None, id_column: str | None = None
+) -> Participants | None:
     """Read the tables; sensitive columns that were not asked for are not copied.
 
     Raises:
@@ -89,10 +95,9 @@ def read_answers(tables: tuple[Path, ...], features: Sequence[str] | None) -> Pa
         ConfigError: if features are chosen, but there is no table.
     """
     if tables:
-        answers = read_participants(*tables, features=features)
-        columns = tuple(c for c in answers.columns if not c.left_out or not is_sensitive(c.name))
-        names = [column.name for column in columns]
-        return replace(answers, frame=answers.frame[names], columns=columns)
+        return read_participants(
+            *tables, features=features, id_column=id_column
+        ).without_sensitive()
     if features is not None:
         raise ConfigError(
             "features are chosen, but there is no table of participants",

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
@@ -24,9 +25,12 @@ _FEWEST_VOXELS = 8
 _UNREADABLE = (
     OSError,
     EOFError,
+    KeyError,
+    MemoryError,
     ValueError,
     zlib.error,
     ImageFileError,
+    MGHError,
     HeaderDataError,
     HeaderTypeError,
 )

@@ -7,18 +7,21 @@ Follows the BIDS conventions for ``participants.tsv`` and its ``.json`` (``Level
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.mend import mend_answers
+from csegsynth_kit.data.raw_table import read_table
 from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
-from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify
+from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify, is_sensitive
 from csegsynth_kit.errors import TableError
 
-MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
+#: Column that tells which person a row belongs to, where retests have rows of their own.
+_PERSON = "person_id"
 _ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
 
 
@@ -45,6 +48,12 @@ class Participants:
         """The columns that serve as features by default."""
         return tuple(column for column in self.columns if not column.left_out)
 
+    def without_sensitive(self) -> "Participants":
+        """Return the table without sensitive columns that were not asked for as features."""
+        columns = tuple(c for c in self.columns if not c.left_out or not is_sensitive(c.name))
+        frame = self.frame[[column.name for column in columns]]
+        return replace(self, frame=frame, columns=columns)
+
 
 def read_participants(
     *paths: Path | str,
@@ -66,6 +75,8 @@ def read_participants(
     """
     path = Path(paths[0])
     raw, known, described, findings = _read_all([Path(p) for p in paths], id_column)
+    persons = _persons(raw, known)
+    raw = raw.drop(columns=_PERSON, errors="ignore")
     missing = set(kinds or {}) - set(raw.columns)
     if missing:
         raise TableError(
@@ -75,12 +86,16 @@ def read_participants(
         )
     columns = []
     frame = {}
+    stated = known.kinds if known else {}
     for name in raw.columns:
-        column, values = type_column(raw[name], known, described.get(name, {}), kinds or {})
+        about = described.get(name, {})
+        kind = (kinds or {}).get(name) or about.get("Kind") or stated.get(name, (None,))[0]
+        answers, mended = mend_answers(raw[name], about, kind, path)
+        findings += mended
+        column, values = type_column(answers, known, about, kinds or {})
         columns.append(column)
         frame[name] = values
     table = pd.DataFrame(frame, index=raw.index)
-    persons = _persons(raw.index, known)
     columns, decided = decide_features(table, columns, known, features, path)
     return Participants(
         table, tuple(columns), persons, (*findings, *decided), known.name if known else ""
@@ -90,6 +105,7 @@ def read_participants(
 def participant_id(raw: str, path: Path | None = None) -> str:
     """Return ``sub-LABEL`` with a label of letters and digits, or raise TableError."""
     label = re.sub(r"^sub-", "", raw.strip())
+    label = re.sub(r"^(\d+)\.0$", r"\1", label)  # Ids that a spreadsheet took for numbers.
     label = re.sub(r"[_\-.]", "", label)
     if not re.fullmatch(r"[A-Za-z0-9]+", label):
         raise TableError(
@@ -98,40 +114,6 @@ def participant_id(raw: str, path: Path | None = None) -> str:
             path,
         )
     return f"sub-{label}"
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a delimited table with every answer as text and missing answers as NaN."""
-    if not path.exists():
-        raise TableError("the file does not exist", "Check the path.", path)
-    separator = "\t" if path.suffix in (".tsv", ".txt") else ","
-    try:
-        raw = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=list(MISSING),
-            encoding="utf-8-sig",
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise TableError(
-            f"cannot be read as a table ({error})",
-            f"Save it as UTF-8 text with {'tabs' if separator == chr(9) else 'commas'} between "
-            "columns and one row per participant.",
-            path,
-        ) from error
-    if raw.empty:
-        raise TableError("has no rows", "Give a table with one row per participant.", path)
-    repeated = [str(name) for name in raw.columns if re.search(r"\.\d+$", str(name))]
-    repeated = [name for name in repeated if name.rsplit(".", 1)[0] in raw.columns]
-    if repeated:
-        raise TableError(
-            f"column names occur twice: {sorted({n.rsplit('.', 1)[0] for n in repeated})}",
-            "Rename or remove the repeated columns.",
-            path,
-        )
-    return raw.map(lambda answer: answer.strip() if isinstance(answer, str) else answer)
 
 
 def _read_all(paths: list[Path], id_column: str | None):
@@ -164,7 +146,8 @@ def _read_all(paths: list[Path], id_column: str | None):
                 )
             )
         merged = merged.join(extra, how="left")
-    merged, notes = _known_names(merged, known)
+    merged, rename, notes = _known_names(merged, known)
+    described |= {new: described[old] for old, new in rename.items() if old in described}
     return merged, known, described, findings + notes
 
 
@@ -207,11 +190,21 @@ def _read_description(path: Path) -> dict[str, dict]:
         return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise TableError(f"is not valid JSON ({error})", "Mend it or remove it.", path) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TableError(
+            f"is not valid JSON in UTF-8 ({error})", "Mend it or remove it.", path
+        ) from error
     if not isinstance(described, dict):
         raise TableError("is not a JSON object", "See BIDS, participants.json.", path)
-    return {name: entry for name, entry in described.items() if isinstance(entry, dict)}
+    entries = {name: entry for name, entry in described.items() if isinstance(entry, dict)}
+    for name, entry in entries.items():
+        if not isinstance(entry.get("Levels") or {}, dict | list):
+            raise TableError(
+                f"describes the levels of {name!r} by {entry['Levels']!r}",
+                'Write an object, as in {"1": "yes", "2": "no"}.',
+                path,
+            )
+    return entries
 
 
 def _known_names(raw: pd.DataFrame, known: KnownTable | None):
@@ -229,7 +222,7 @@ def _known_names(raw: pd.DataFrame, known: KnownTable | None):
         notes.append(Finding("note", "cohort", "renamed", f"Columns renamed: {names}."))
     raw = raw.rename(columns=rename)
     if known is None:
-        return raw, notes
+        return raw, rename, notes
     for column, codes in known.recode.items():
         if column in raw:
             raw[column] = raw[column].replace(dict(codes))
@@ -251,7 +244,7 @@ def _known_names(raw: pd.DataFrame, known: KnownTable | None):
     if known.name == "CamCAN" and years and "education_years" not in raw:
         raw, note = _education_years(raw, years)
         notes.append(note)
-    return raw, notes
+    return raw, rename, notes
 
 
 def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame, Finding]:
@@ -264,6 +257,7 @@ def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame,
     return raw, Finding("note", "column education_years", "derived", message)
 
 
-def _persons(ids: pd.Index, known: KnownTable | None) -> pd.Series:
+def _persons(raw: pd.DataFrame, known: KnownTable | None) -> pd.Series:
     pattern = r"MR\d+$" if known and known.name.startswith("OASIS-1") else r"$^"
-    return pd.Series([re.sub(pattern, "", i) for i in ids], index=ids, name="person_id")
+    own = pd.Series([re.sub(pattern, "", i) for i in raw.index], index=raw.index, name=_PERSON)
+    return raw[_PERSON].fillna(own).astype(object) if _PERSON in raw else own

@@ -48,6 +48,7 @@ def prepare(
     participants: Tables | None = None,
     grid: str = "small",
     features: Sequence[str] | None = None,
+    id_column: str | None = None,
     align: bool = True,
     clean: bool = True,
     progress: bool = True,
@@ -67,6 +68,7 @@ def prepare(
             there is none, or the list is empty, the cohort has no features.
         grid: Name of the grid: ``full``, ``small``, ``tiny`` or ``paper``.
         features: Columns to use as features instead of the default ones.
+        id_column: Column of the table that holds the ids, if it has an unusual name.
         align: Rotate and shift every head to the template (not on the ``paper`` grid).
         clean: Take spinal CSF and fragments off label maps of whole heads.
         progress: Show progress bars.
@@ -83,7 +85,7 @@ def prepare(
         raise CohortError("already exists", "Choose another folder, or remove this one first.", out)
     discovery = discover(source, layout)
     tables = find_tables(source, participants)
-    answers = read_answers(tables, features)
+    answers = read_answers(tables, features, id_column)
     job = settle(discovery, answers, tables, target, align=align, clean=clean, progress=progress)
     writer = CohortWriter(out, job.grid, len(job.scans), job.plan(features))
     todo = [scan for scan in job.scans if scan.participant not in writer.records]
@@ -106,7 +108,7 @@ def _one(scan: Scan, job: Job, writer: CohortWriter) -> None:
         logger.exception("%s failed", scan.participant)
         text = f"{scan.files[0].name}: {type(error).__name__}: {error}"
         finding = Finding("excluded", scan.participant, "failed", text)
-        writer.skip(scan.participant, {"findings": [asdict(finding)]})
+        writer.skip(scan.participant, {"findings": [asdict(finding)]}, retry=True)
         return
     noted = [asdict(finding) for finding in findings]
     if placed is None or _bars(findings):

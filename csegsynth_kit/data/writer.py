@@ -74,9 +74,13 @@ class CohortWriter:
         self._write({**record, "participant_id": participant, "row": self._free})
         self._free += 1
 
-    def skip(self, participant: str, record: Mapping) -> None:
-        """Note a participant that is left out, so that a restart does not try it again."""
-        self._write({**record, "participant_id": participant})
+    def skip(self, participant: str, record: Mapping, *, retry: bool = False) -> None:
+        """Note a participant that is left out; a restart tries it again only with ``retry``."""
+        record = {**record, "participant_id": participant}
+        if retry:
+            self.records[participant] = record
+        else:
+            self._write(record)
 
     def finish(self, table: pd.DataFrame, columns: tuple[Column, ...], provenance: Mapping) -> Path:
         """Write the tables, drop unused rows of ``maps.npy``, and make the cohort visible.
