@@ -7,7 +7,6 @@ average pooling keeps it exactly.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -131,20 +130,6 @@ def grid_named(name: str) -> Grid:
     if name not in GRIDS:
         raise ConfigError(f"there is no grid '{name}'", f"Choose one of {', '.join(GRIDS)}.")
     return GRIDS[name]
-
-
-def labels_to_tissues(labels: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
-    """Return one 0/1 map for each group of integer labels.
-
-    Args:
-        labels: (X, Y, Z) integers.
-        groups: For each tissue, the labels that belong to it.
-
-    Returns:
-        (len(groups), X, Y, Z) float32.
-    """
-    values = [torch.tensor(list(group), dtype=labels.dtype) for group in groups]
-    return torch.stack([torch.isin(labels, value) for value in values]).float()
 
 
 def with_background(tissues: Tensor) -> Tensor:

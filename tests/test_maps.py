@@ -11,7 +11,6 @@ from csegsynth_kit.maps import (
     average_pool,
     dequantize,
     grid_named,
-    labels_to_tissues,
     quantize,
     volumes_ml,
     with_background,
@@ -64,13 +63,6 @@ def test_quantized_shares_stay_close_and_on_the_simplex(rng):
 def test_pure_voxels_are_stored_exactly():
     hard = torch.eye(4)[:3].reshape(3, 4, 1, 1)
     torch.testing.assert_close(dequantize(quantize(hard))[:3], hard)
-
-
-def test_labels_go_to_their_group_and_nothing_else_does():
-    labels = torch.tensor([[[0, 2, 41], [3, 24, 500]]])
-    tissues = labels_to_tissues(labels, [(2, 41), (3,), (24,)])
-    assert tissues[0].tolist() == [[[0, 1, 1], [0, 0, 0]]]
-    assert tissues.sum(0).tolist() == [[[0, 1, 1], [1, 1, 0]]]
 
 
 def test_grids_share_one_box_and_center():

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
+from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.align import pool_to
@@ -33,6 +33,8 @@ PLAUSIBLE_ML = {
 _IMPOSSIBLE = (0.5, 1.5)
 #: Round-off of interpolation and of integer storage that is clipped without a word.
 _ROUND_OFF = 0.02
+#: Inside of where all tissues sum to more than the first, their mean and median must reach these.
+_SOME_TISSUE, _FILLED = 0.05, (0.8, 0.9)
 _COARSE_MM = 2.0
 _UNEVEN = 2.0
 #: Depth (mm) below the surface of brain and CSF that counts as the outer shell.
@@ -49,7 +51,7 @@ _MANY_ANSWERS = 8
 
 
 def check_values(maps: SubjectMaps) -> list[Finding]:
-    """Check that shares lie in 0 to 1, sum to at most 1, and that no tissue is empty."""
+    """Check that shares lie in 0 to 1, sum to 1 inside the head, and that no tissue is empty."""
     for t, values in enumerate(maps.tissues):
         low, high = float(values.min()), float(values.max())
         if low < -_ROUND_OFF or high > 1 + _ROUND_OFF:
@@ -69,7 +71,23 @@ def check_values(maps: SubjectMaps) -> list[Finding]:
             "unmodified output of one segmentation."
         )
         return [_excluded(maps, "sum-above-1", text)]
-    return []
+    return _check_inside(maps)
+
+
+def _check_inside(maps: SubjectMaps) -> list[Finding]:
+    """Check that shares fill the voxels that are surrounded by tissue: scaled maps do not."""
+    if maps.labels is not None:
+        return []
+    total = maps.tissues.sum(axis=0)
+    inside = binary_erosion(total > _SOME_TISSUE)
+    mean, middle = (f(total[inside]) if inside.any() else 0.0 for f in (np.mean, np.median))
+    if mean >= _FILLED[0] and middle >= _FILLED[1]:  # Of one scaled tissue; of all of them.
+        return []
+    text = (
+        f"WM, GM and CSF sum to {mean:.2f} on average inside the head, not to 1, so volumes would "
+        "be too small. Use the unmodified output of one segmentation, with all three tissues."
+    )
+    return [_excluded(maps, "sum-below-1", text)]
 
 
 def clipped(maps: SubjectMaps) -> SubjectMaps:
@@ -214,6 +232,17 @@ def check_repeats(records: Mapping[str, Mapping]) -> list[Finding]:
         for first, *others in groups.values()
         if others
     ]
+
+
+def check_origin(synthetic: int, n: int) -> list[Finding]:
+    """Doubt a cohort in which some maps are synthetic and others are not."""
+    if synthetic in (0, n):
+        return []
+    text = (
+        f"{synthetic} of {n} maps are synthetic and the others are not; the whole cohort counts as "
+        "simulated. Prepare them apart."
+    )
+    return [Finding("doubt", "cohort", "mixed-origin", text)]
 
 
 def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Finding]:

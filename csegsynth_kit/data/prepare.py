@@ -28,7 +28,7 @@ from csegsynth_kit.data.job import (
     unreadable,
 )
 from csegsynth_kit.data.place import place
-from csegsynth_kit.data.readers.base import Layout, Scan, SubjectMaps
+from csegsynth_kit.data.readers.base import Layout, Scan, SubjectMaps, data_set_of
 from csegsynth_kit.data.readers.detect import discover, read_subject
 from csegsynth_kit.data.report import report
 from csegsynth_kit.data.writer import CohortWriter
@@ -165,8 +165,10 @@ def _finish(job: Job, writer: CohortWriter) -> Cohort:
     """Write tables, report and provenance, and make the cohort visible."""
     records = writer.records
     stored = [Finding(**f) for r in records.values() for f in r["findings"]]
-    findings = [*job.findings, *stored, *doctor.check_repeats(records)]
     kept = [p for p, record in records.items() if "row" in record]
+    synthetic = sum(records[p]["synthetic"] for p in kept)
+    mixed = doctor.check_origin(synthetic, len(kept))
+    findings = [*job.findings, *stored, *doctor.check_repeats(records), *mixed]
     if not kept:
         shutil.rmtree(writer.partial)
         raise CohortError(
@@ -228,7 +230,9 @@ def _provenance(
     answers = job.participants
     persons = answers.persons.to_dict() if answers else {}
     excluded = [f for f in findings if f.severity == "excluded"]
+    statement = data_set_of(job.discovery.source).get("Statement")
     return {
+        **({"statement": statement} if statement else {}),
         "source": str(job.discovery.source.resolve()),
         "layout": job.discovery.layout,
         "tables": [str(table) for table in job.tables],

@@ -83,6 +83,9 @@ def type_column(
     if name == "sex" and not numeric:
         answers = answers.map(lambda a: SEX_WORDS.get(str(a).lower(), a), na_action="ignore")
     stated = tuple(map(str, described.get("Levels") or ()))
+    if name == "sex" and isinstance(described.get("Levels"), Mapping) and not numeric:
+        meanings = described["Levels"].items()  # Codes that the .json names were decoded already.
+        stated = tuple(SEX_WORDS.get(str(v).strip().lower(), str(k)) for k, v in meanings)
     levels = tuple(known_levels) or stated
     if known_levels and known_kind == "categorical" and name not in known.recode:
         # A newer release may offer an answer that was not there when the table became known.

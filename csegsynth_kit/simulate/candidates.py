@@ -1,17 +1,20 @@
 """Which base anatomies there are, and which one each participant gets."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import CohortError, ConfigError, MapError
 from csegsynth_kit.maps import Grid, average_pool
 from csegsynth_kit.simulate.average import template_base
 from csegsynth_kit.simulate.bases import Base
 from csegsynth_kit.simulate.questionnaire import STREAMS
 from csegsynth_kit.simulate.real import real_base
+
+log = logging.getLogger(__name__)
 
 #: The most real base anatomies held in memory (about 25 MB each at 2 mm).
 _MOST_BASES = 32
@@ -48,7 +51,16 @@ class Candidates:
         for participant in self.ids:
             tissues = self.cohort.maps([participant]).probabilities[:, :3]
             tissues = average_pool(tissues, factor) if factor > 1 else tissues
-            made.append(real_base(tissues[0], grid, participant))
+            try:
+                made.append(real_base(tissues[0], grid, participant))
+            except MapError as error:
+                log.warning("%s; it is no base", error)
+        if not made:
+            raise CohortError(
+                f"none of its {len(self.ids)} maps can be bent",
+                "Use maps with CSF that are aligned to the template.",
+                self.cohort.path,
+            )
         return tuple(made)
 
 
@@ -120,7 +132,8 @@ def choose_bases(
     """
     wanted = targets_ml / targets_ml.sum(1, keepdims=True)
     offered = np.stack([base.volumes_ml / base.icv_ml for base in bases])
-    spread = np.maximum(wanted.std(0), _LEAST_SPREAD)
+    # Of the bases, not of the wanted: nobody's base depends on who else takes part.
+    spread = np.maximum(offered.std(0), _LEAST_SPREAD)
     chosen = []
     for shares, person in zip(wanted, individuals, strict=True):
         rng = np.random.default_rng([seed, STREAMS["bases"], int(person)])

@@ -86,10 +86,8 @@ def simulate_cohort(
     """
     voxels = grid_named(grid)
     check_jobs(jobs)
-    if bids is not None and Path(bids).exists():
-        raise CohortError(
-            "already exists", "Choose another folder, or remove this one first.", bids
-        )
+    if bids is not None:
+        _check_apart(Path(bids), Path(out))
     people = _people(participants, n, age, effects, seed, missing)
     candidates = _candidates(bases, voxels, seed)
     plan = {
@@ -113,6 +111,20 @@ def simulate_cohort(
     writer.finish(people.table, people.columns, plan)
     log.info("%s: %d participants", out, len(tasks))
     return load_cohort(out)
+
+
+def _check_apart(bids: Path, out: Path) -> None:
+    if bids.exists():
+        raise CohortError(
+            "already exists", "Choose another folder, or remove this one first.", bids
+        )
+    inner, outer = bids.resolve(), out.resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise CohortError(
+            f"the derivative and the cohort {out} lie in one another",
+            "Choose two folders side by side.",
+            bids,
+        )
 
 
 def _people(
@@ -203,6 +215,10 @@ def _export(writer: CohortWriter, people: People, out: Path, plan: dict) -> None
     hidden = out.with_name(f".{out.name}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
     maps = np.load(writer.partial / "maps.npy", mmap_mode="r")
+    persons = plan.get("persons", {})
+    table = people.table
+    if persons:  # Retests must keep their person, or a split could part them.
+        table = table.assign(person_id=[persons.get(i, i) for i in table.index])
     for start in range(0, len(people.table), _EXPORTED_AT_ONCE):
         batch = tuple(people.table.index[start : start + _EXPORTED_AT_ONCE])
         rows = [writer.records[participant]["row"] for participant in batch]
@@ -212,7 +228,7 @@ def _export(writer: CohortWriter, people: People, out: Path, plan: dict) -> None
             synthetic=True,
             csf_definition=plan["csf_definition"],
             description={"Name": "Simulated participants", "Statement": plan["statement"]},
-            participants=people.table,
+            participants=table,
             columns=people.columns,
         )
     hidden.rename(out)

@@ -123,8 +123,8 @@ def targets_from_table(path: Path | str, seed: int = 0) -> Targets:
         for participant, reason in reasons[~kept].items()
     )
     participants = replace(
-        people,
-        frame=frame[kept],
+        people.without_sensitive(),
+        frame=people.without_sensitive().frame[kept],
         persons=people.persons[kept],
         findings=(*people.findings, *findings),
     )

@@ -106,6 +106,14 @@ def _voxels(factor: float):
     return _probseg(lambda tissues, affine: (tissues, affine @ np.diag([factor] * 3 + [1])))
 
 
+def _broken_mgz(content: bytes):
+    def make(source: Path) -> None:
+        write_aseg(source, GOOD)
+        write_aseg(source, BAD).write_bytes(content)
+
+    return make
+
+
 def _cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -402,6 +410,18 @@ CASES: dict[str, Case] = {
     "features without a table": Case(
         lambda s: (write_probseg(s, GOOD), {"features": ["age"]})[1], ConfigError, "table"
     ),
+    "row with too many answers": Case(
+        _rows("participant_id\tage", f"{GOOD}\t20\t1"), TableError, "line 2"
+    ),
+    "age in days": Case(_rows("participant_id\tage", f"{GOOD}\t9125"), TableError, "9125"),
+    "levels that are a number": Case(
+        _rows("participant_id\tage", f"{GOOD}\t20", description='{"age": {"Levels": 3}}'),
+        TableError,
+        "participants.json",
+    ),
+    "empty .mgz": Case(_broken_mgz(b""), "unreadable", "aseg.mgz"),
+    "text as .mgz": Case(_broken_mgz(b"not an image " * 200), "unreadable", "aseg.mgz"),
+    "shares halved": Case(_scaled(0.5), "sum-below-1", BAD),
     "empty source": Case(lambda s: None, CohortError, "source"),
     "source that does not exist": Case(lambda s: {"source": s / "nowhere"}, CohortError, "nowhere"),
     "file as source": Case(lambda s: {"source": write_dseg(s, GOOD)}, CohortError, f"{GOOD}_dseg"),

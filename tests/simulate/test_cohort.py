@@ -160,6 +160,10 @@ def test_maps_can_be_written_as_a_bids_derivative_too(tmp_path):
     assert list(table.participant_id) == list(cohort.ids)
     with pytest.raises(CohortError, match="already exists"):
         simulate_cohort(tmp_path / "other", bids=tmp_path / "bids", **options)
+    for inside in (tmp_path / "other", tmp_path / "other" / "bids", tmp_path / "new"):
+        out = tmp_path / "new" / "cohort" if inside.name == "new" else tmp_path / "other"
+        with pytest.raises(CohortError, match="lie in one another"):
+            simulate_cohort(out, bids=inside, **options)
 
 
 def test_an_existing_cohort_is_never_touched(simulated):

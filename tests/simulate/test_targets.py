@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from csegsynth_kit.data.prepare import prepare
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.simulate.cohort import simulate_cohort
 from csegsynth_kit.simulate.questionnaire import draw_participants
@@ -142,6 +143,25 @@ def generic(path, **columns):
     rows = table.join(volumes.drop(columns=["lv_ml", "icv_ml"])).assign(**columns)
     rows.to_csv(path, sep="\t")
     return rows
+
+
+def test_retests_keep_their_person_through_a_derivative(tmp_path):
+    oasis_like(tmp_path / "oasis.csv", 8)
+    options = {"grid": "tiny", "jobs": 1, "progress": False}
+    table = tmp_path / "oasis.csv"
+    made = simulate_cohort(tmp_path / "a", participants=table, bids=tmp_path / "bids", **options)
+    read = prepare(tmp_path / "bids", tmp_path / "b", grid="tiny", progress=False)
+    assert read.persons.to_dict() == made.persons.to_dict()
+    assert read.persons.nunique() < len(read)
+    assert read.statement == made.statement
+    assert read.simulated
+
+
+def test_sensitive_answers_are_not_copied(tmp_path):
+    generic(tmp_path / "mine.tsv", religiosity_today=[1, 2, 3, 2, 1, 3])
+    found = targets_from_table(tmp_path / "mine.tsv")
+    assert "religiosity_today" not in found.participants.frame
+    assert "IST_fluid" in found.participants.frame
 
 
 def test_any_table_with_three_volumes_will_do(tmp_path):

@@ -17,6 +17,8 @@ from csegsynth_kit.errors import MapError, TableError
 
 Layout = Literal["fast", "fmriprep", "freesurfer"]
 IMAGE = re.compile(r"\.(nii|nii\.gz|mgz)$")
+#: Values of the ``space`` entity that mean the participant's own T1-weighted image.
+OWN_SPACES = ("T1w", "individual", "orig", "scanner", "native")
 #: Entities that tell several scans of one participant apart, in the order they are sorted by.
 _VARIANTS = ("ses", "acq", "ce", "rec", "run", "echo", "space", "desc", "res")
 _ENTITY = re.compile(r"(?:^|[_/])([a-z]+)-([A-Za-z0-9+]+)")
@@ -98,6 +100,11 @@ def entities(name: str) -> dict[str, str]:
     return dict(_ENTITY.findall(name))
 
 
+def in_own_space(path: Path) -> bool:
+    """Tell whether a file's name says nothing of a template it was warped to."""
+    return entities(path.name).get("space", OWN_SPACES[0]) in OWN_SPACES
+
+
 def variant_of(path: Path, root: Path) -> tuple[str, ...]:
     """Return what tells several scans of one participant apart, such as ``("ses-1",)``."""
     found = entities(path.relative_to(root).as_posix())
@@ -147,9 +154,7 @@ def read_sidecar(path: Path) -> dict:
     """
     found = _json(path.with_name(IMAGE.sub(".json", path.name)))
     if "Synthetic" not in found:
-        described = (parent / "dataset_description.json" for parent in list(path.parents)[:4])
-        nearest = next((p for p in described if p.exists()), None)
-        found["Synthetic"] = bool(nearest and _json(nearest).get("Synthetic", False))
+        found["Synthetic"] = bool(data_set_of(path.parent).get("Synthetic", False))
     definition = found.get("CsfDefinition")
     if definition is not None and definition not in CSF_DEFINITIONS:
         raise MapError(
@@ -158,6 +163,13 @@ def read_sidecar(path: Path) -> dict:
             path,
         )
     return found
+
+
+def data_set_of(folder: Path) -> dict:
+    """Return the nearest ``dataset_description.json``, in a folder or up to three above it."""
+    places = [folder, *list(folder.resolve().parents)[:3]]
+    described = (place / "dataset_description.json" for place in places)
+    return _json(next((path for path in described if path.exists()), folder / "none.json"))
 
 
 def _json(path: Path) -> dict:

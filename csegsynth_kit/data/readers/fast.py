@@ -14,6 +14,7 @@ from csegsynth_kit.data.readers.base import (
     Found,
     Scan,
     SubjectMaps,
+    in_own_space,
     participant_of,
     read_shares,
     read_sidecar,
@@ -31,7 +32,7 @@ def find(paths: Sequence[Path], root: Path) -> Found:
     sets: dict[tuple, dict[str, Path]] = defaultdict(dict)
     for path in paths:
         match = _PVE.match(path.name)
-        if match:
+        if match and in_own_space(path):
             sets[path.parent, match["stem"], match["end"]][match["number"]] = path
     scans, findings = [], []
     for (_, stem, _), members in sorted(sets.items()):

@@ -21,6 +21,7 @@ from csegsynth_kit.data.readers.base import (
     SubjectMaps,
     crop,
     entities,
+    in_own_space,
     participant_of,
     read_shares,
     read_sidecar,
@@ -29,9 +30,12 @@ from csegsynth_kit.data.readers.base import (
 )
 from csegsynth_kit.errors import MapError
 
-#: Values of the ``space`` entity that mean the participant's own T1-weighted image.
-OWN_SPACES = ("T1w", "individual", "orig", "scanner", "native")
-_PROBSEG = re.compile(r"^(?P<stem>.*)_label-(?P<tissue>WM|GM|CSF)_probseg(?P<end>\.nii|\.nii\.gz)$")
+_PROBSEG = re.compile(
+    r"^(?P<stem>.*)_label-(?P<tissue>WM|GM|CSF)(?P<rest>(_[a-z]+-[A-Za-z0-9+]+)*)_probseg"
+    r"(?P<end>\.nii|\.nii\.gz)$"
+)
+#: Entities and folders of label maps that are no tissue segmentation of the anatomy.
+_OTHER_ENTITIES, _OTHER_FOLDERS = {"atlas", "seg", "task"}, {"func", "dwi", "fmap", "perf", "pet"}
 _DSEG = re.compile(r"^(?P<stem>.*?)_dseg(?P<end>\.nii|\.nii\.gz)$")
 _VALUES = dict(zip(MEASURED, LABELS["bids"], strict=False))
 
@@ -41,15 +45,17 @@ def find(paths: Sequence[Path], root: Path) -> Found:
     sets: dict[tuple, dict[str, Path]] = defaultdict(dict)
     labels: list[tuple[tuple, Path]] = []
     for path in paths:
-        space = entities(path.name).get("space")
-        if space is not None and space not in OWN_SPACES:
+        named = entities(path.name)
+        if not in_own_space(path) or named.get("desc", "").startswith("mod"):
             continue
         match = _PROBSEG.match(path.name)
         if match:
-            sets[path.parent, match["stem"], match["end"]][match["tissue"]] = path
+            stem = match["stem"] + match["rest"]
+            sets[path.parent, stem, match["end"]][match["tissue"]] = path
             continue
         match = _DSEG.match(path.name)
-        if match and entities(path.name).get("desc") not in ("aseg", "aparcaseg"):
+        other = _OTHER_ENTITIES & set(named) or path.parent.name in _OTHER_FOLDERS
+        if match and not other and named.get("desc") not in ("aseg", "aparcaseg"):
             labels.append(((path.parent, match["stem"]), path))
     scans, findings = [], []
     complete = {key[:2] for key, members in sets.items() if len(members) == len(MEASURED)}

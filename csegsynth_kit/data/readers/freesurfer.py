@@ -19,6 +19,7 @@ from csegsynth_kit.data.readers.base import (
     Scan,
     SubjectMaps,
     crop,
+    in_own_space,
     participant_of,
     read_sidecar,
     remarks_as_findings,
@@ -60,7 +61,7 @@ def find(paths: Sequence[Path], root: Path) -> Found:
     for path in sorted(paths):
         rank, stem = _kind(path)
         folder = path.parent.parent if path.parent.name == "mri" else path.parent
-        if rank is None or _NOBODY.search(folder.name):
+        if rank is None or _nobody(folder) or not in_own_space(path):
             continue
         if rank == 3:
             fallback.append((path, stem))
@@ -73,6 +74,10 @@ def find(paths: Sequence[Path], root: Path) -> Found:
     served = {scan.participant for scan in scans}
     spare = _scans(fallback, root, findings)
     return Found(scans + [s for s in spare if s.participant not in served], findings)
+
+
+def _nobody(folder: Path) -> bool:
+    return bool(_NOBODY.search(folder.name)) or (folder / "base-tps").exists()
 
 
 def _kind(path: Path) -> tuple[int | None, str]:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from csegsynth_kit.data.readers.base import entities, participant_of
-from csegsynth_kit.data.readers.fmriprep import OWN_SPACES
+from csegsynth_kit.data.readers.base import entities, in_own_space, participant_of
 from csegsynth_kit.errors import MapError
 
 _TISSUE = r"label-(?:WM|GM|CSF)"
@@ -44,7 +43,8 @@ _RULES = (
     ),
     (
         "warped-unmodulated",
-        rf"_space-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_({_TISSUE}_probseg|dseg)\.nii",
+        rf"_space-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_"
+        rf"({_TISSUE}(_[a-z]+-[A-Za-z0-9+]+)*_probseg|dseg|synthseg|pve_[0-9])\.nii",
         "is warped to a template and not modulated, so its sum is not this person's volume",
         _NATIVE_REMEDY,
     ),
@@ -92,11 +92,10 @@ def find(paths: Sequence[Path], root: Path) -> list[Refused]:
     """List files that are recognized but cannot be used."""
     found = []
     for path in paths:
-        space = entities(path.name).get("space")
         for code, pattern, reason, remedy in _COMPILED:
             if not pattern.search(path.name):
                 continue
-            if code == "warped-unmodulated" and space in OWN_SPACES:
+            if code == "warped-unmodulated" and in_own_space(path):
                 break
             found.append(Refused(_whose(path, root), path, code, reason, remedy))
             break

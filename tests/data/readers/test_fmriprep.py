@@ -72,6 +72,27 @@ def test_desc_aseg_dseg_is_not_a_tissue_dseg(tmp_path):
         discover(tmp_path)
 
 
+def test_label_maps_of_other_kinds_are_passed_over(tmp_path):
+    write_probseg(tmp_path, "sub-01")
+    for prefix in ("_atlas-Schaefer", "_seg-wm", "_task-rest"):
+        write_dseg(tmp_path, "sub-01", prefix=prefix)
+    write_dseg(tmp_path, "sub-01").rename(tmp_path / "sub-01" / "anat" / "sub-01_x_dseg.nii.gz")
+    functional = tmp_path / "sub-01" / "func"
+    functional.mkdir()
+    (tmp_path / "sub-01" / "anat" / "sub-01_x_dseg.nii.gz").rename(
+        functional / "sub-01_dseg.nii.gz"
+    )
+    (scan,) = discover(tmp_path).scans
+    assert scan.kind == "probseg"
+
+
+def test_entities_may_follow_the_tissue(tmp_path):
+    for path in write_probseg(tmp_path, "sub-01").values():
+        path.rename(path.with_name(path.name.replace("_probseg", "_desc-x_probseg")))
+    (scan,) = discover(tmp_path).scans
+    assert [f.name.split("_")[1] for f in scan.files] == ["label-WM", "label-GM", "label-CSF"]
+
+
 def test_the_first_session_is_read(tmp_path):
     for session in ("10", "2"):
         write_probseg(tmp_path / "sub-01" / f"ses-{session}", "sub-01", prefix=f"_ses-{session}")

@@ -6,7 +6,7 @@ import pytest
 from csegsynth_kit.constants import ASEG_LABELS
 from csegsynth_kit.data.readers.detect import csf_definition, discover, read_subject
 from csegsynth_kit.errors import CohortError, MapError
-from tests.data.heads import label_head, write_aseg, write_dseg, write_synthseg
+from tests.data.heads import label_head, write_aseg, write_dseg, write_fast, write_synthseg
 
 
 def read(folder, **options):
@@ -102,6 +102,21 @@ def test_one_map_per_subject_folder(tmp_path):
         ("sub-01", "aseg.mgz"),
         ("sub-bert", "aseg.mgz"),
     ]
+
+
+def test_a_longitudinal_base_is_nobody_s_scan(tmp_path):
+    write_aseg(tmp_path, "sub-01_base")
+    (tmp_path / "sub-01_base" / "base-tps").write_text("sub-01_ses-1\n")
+    write_aseg(tmp_path, "sub-01_ses-1")
+    (scan,) = discover(tmp_path).scans
+    assert scan.files[0].parts[-3] == "sub-01_ses-1"
+
+
+@pytest.mark.parametrize("write", [write_synthseg, write_fast])
+def test_maps_in_template_space_are_refused(tmp_path, write):
+    write(tmp_path, "sub-01_space-MNI152NLin2009cAsym")
+    with pytest.raises(CohortError, match="not this person's volume"):
+        discover(tmp_path)
 
 
 def test_sessions_in_folder_names(tmp_path):

@@ -1,0 +1,151 @@
+"""Tables as they are found in the field: odd files, codes, and columns that give answers away."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from csegsynth_kit.data.participants import read_participants
+from csegsynth_kit.data.tables import SCAN_DERIVED
+from csegsynth_kit.errors import TableError
+
+
+def table(tmp_path, text, described=None, name="participants.tsv"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    if described is not None:
+        content = described if isinstance(described, bytes) else json.dumps(described).encode()
+        (tmp_path / "participants.json").write_bytes(content)
+    return tmp_path / name
+
+
+def rows(values, column="score", n=20):
+    """A table of ``n`` people whose last answers are ``values``."""
+    answers = [str(50 + i) for i in range(n - len(values))] + list(values)
+    lines = [f"sub-{i:02d}\t{answer}" for i, answer in enumerate(answers)]
+    return "\n".join([f"participant_id\t{column}", *lines]) + "\n"
+
+
+def codes(people):
+    return {finding.code for finding in people.findings}
+
+
+def test_a_trailing_delimiter_shifts_nothing(tmp_path):
+    people = read_participants(
+        table(tmp_path, "participant_id\tage\tsex\nsub-1\t31\tM\t\nsub-2\t42\tF\t\n")
+    )
+    assert people.frame["age"].tolist() == [31, 42]
+    assert people.frame["sex"].tolist() == ["male", "female"]
+
+
+def test_a_row_with_too_many_answers_is_refused(tmp_path):
+    path = table(tmp_path, "participant_id\tage\nsub-1\t31\nsub-2\t42\t7\n")
+    with pytest.raises(TableError, match="line 3 has 3 answers"):
+        read_participants(path)
+
+
+def test_semicolons_bring_decimal_commas(tmp_path):
+    path = table(tmp_path, "participant_id;age\nsub-1;31,5\nsub-2;42\n", name="p.csv")
+    assert read_participants(path).frame["age"].tolist() == [31.5, 42]
+
+
+def test_a_column_that_counts_rows_is_dropped_and_another_nameless_one_refused(tmp_path):
+    good = table(tmp_path, ",participant_id,age\n0,sub-1,31\n1,sub-2,42\n", name="a.csv")
+    assert list(read_participants(good).frame) == ["age"]
+    bad = table(tmp_path, "participant_id,,age\nsub-1,7,31\nsub-2,3,42\n", name="b.csv")
+    with pytest.raises(TableError, match="column 2 has no name"):
+        read_participants(bad)
+
+
+def test_headers_may_have_blanks_and_ids_a_decimal(tmp_path):
+    path = table(tmp_path, " participant_id \t age\n1.0\t31\n10\t42\n")
+    people = read_participants(path)
+    assert list(people.frame.index) == ["sub-1", "sub-10"]
+    assert list(people.frame) == ["age"]
+
+
+@pytest.mark.parametrize("code", ["-9", "-999", "999"])
+def test_numbers_far_from_all_others_are_codes_and_doubted(tmp_path, code):
+    people = read_participants(table(tmp_path, rows([code, code])))
+    assert people.frame["score"].isna().sum() == 2
+    assert people.frame["score"].max() < 70
+    assert "taken-as-missing" in codes(people)
+
+
+@pytest.mark.parametrize("values", [["-9", "-12"], ["999", "980"]])
+def test_numbers_among_their_like_are_answers(tmp_path, values):
+    people = read_participants(table(tmp_path, rows(values)))
+    assert people.frame["score"].notna().all()
+
+
+def test_levels_that_mean_not_answered_are_missing(tmp_path):
+    described = {"score": {"Levels": {"8": "refused", "9": "Not administered"}}}
+    people = read_participants(table(tmp_path, rows(["8", "9"]), described))
+    assert people.frame["score"].isna().sum() == 2
+
+
+def test_one_odd_cell_makes_no_number_a_text(tmp_path):
+    people = read_participants(table(tmp_path, rows(["89+", "61,5"], "age")))
+    age = next(c for c in people.columns if c.name == "age")
+    assert age.kind == "continuous"
+    assert people.frame["age"].isna().sum() == 1
+    assert people.frame["age"].iloc[-1] == 61.5
+    assert {"taken-as-missing", "decimal-comma"} <= codes(people)
+
+
+def test_many_odd_cells_stay_text(tmp_path):
+    people = read_participants(table(tmp_path, rows(["a", "b", "c", "d"])))
+    assert not people.columns[0].numeric
+
+
+@pytest.mark.parametrize("age", ["365", "-3"])
+def test_ages_nobody_has_are_refused(tmp_path, age):
+    with pytest.raises(TableError, match="years old"):
+        read_participants(table(tmp_path, rows([age], "age")))
+
+
+def test_descriptions_follow_their_column_and_name_sex(tmp_path):
+    described = {"Gender": {"Description": "Sex at birth", "Levels": {"1": "Male", "2": "Female"}}}
+    path = table(tmp_path, "participant_id\tGender\nsub-1\t1\nsub-2\t2\n", described)
+    people = read_participants(path)
+    assert people.frame["sex"].tolist() == ["male", "female"]
+    assert people.columns[0].description == "Sex at birth"
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ('{"age": {"Units": "années"}}'.encode("latin-1"), "not valid JSON in UTF-8"),
+        ({"age": {"Levels": 3}}, "describes the levels of 'age' by 3"),
+        ({"age": {"Levels": "yes, no"}}, "describes the levels"),
+    ],
+)
+def test_broken_descriptions_are_refused_by_name(tmp_path, described, message):
+    path = table(tmp_path, "participant_id\tage\nsub-1\t31\nsub-2\t42\n", described)
+    with pytest.raises(TableError, match=message) as caught:
+        read_participants(path)
+    assert caught.value.path.name == "participants.json"
+
+
+def test_rows_may_name_their_person(tmp_path):
+    text = "participant_id\tage\tperson_id\nsub-1a\t31\tsub-1\nsub-1b\t32\tsub-1\nsub-2\t42\tn/a\n"
+    people = read_participants(table(tmp_path, text))
+    assert people.persons.tolist() == ["sub-1", "sub-1", "sub-2"]
+    assert list(people.frame) == ["age"]
+
+
+def test_measurements_of_the_scan_are_recognized():
+    aseg = (
+        "BrainSegVolNotVent SupraTentorialVolNotVent BrainSegVol-to-eTIV MaskVol-to-eTIV CSF GM WM "
+        "3rd-Ventricle 5th-Ventricle Brain-Stem CC_Posterior CC_Mid_Anterior TotalGray GMV TBV TIV "
+        "ICV eTIV lhCortexVol Left-Hippocampus WM-hypointensities Optic-Chiasm SurfaceHoles gm_ml "
+        "EstimatedTotalIntraCranialVol mean_thickness"
+    )
+    asked = "age sex BMI csf_abeta accuracy stem_score total_score education wm_span"
+    assert [name for name in aseg.split(" ") if not SCAN_DERIVED.search(name)] == []
+    assert [name for name in asked.split(" ") if SCAN_DERIVED.search(name)] == []
+
+
+def test_missing_words_are_missing(tmp_path):
+    people = read_participants(table(tmp_path, rows([".", "NULL", "n/a"])))
+    assert people.frame["score"].isna().sum() == 3
+    assert pd.api.types.is_float_dtype(people.frame["score"])
