@@ -164,7 +164,7 @@ def _id_name(raw: pd.DataFrame, path: Path, id_column: str | None) -> str:
             return lower[name]
     raise TableError(
         f"has no column of participant ids (columns: {', '.join(map(str, raw.columns[:12]))})",
-        "Name it participant_id, or pass its name as id_column.",
+        "Name it participant_id, or pass its name as id_column (--id-column).",
         path,
     )
 
