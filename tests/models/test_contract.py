@@ -9,7 +9,7 @@ import torch
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.maps import volumes_ml
-from csegsynth_kit.models import FAMILIES, Batch, Rng, TrainingSet, build
+from csegsynth_kit.models import FAMILIES, Batch, Rng, TrainingSet, build, losses
 from csegsynth_kit.models.config import from_dict, to_dict
 from csegsynth_kit.models.gan import GANObjective
 from csegsynth_kit.models.ldm_config import LDMObjective
@@ -77,11 +77,12 @@ FROZEN = {
     ("csegsynth", "compact, one choice as published"): {"code_critic"},
     ("csegsynth", "published, parity"): {"critic"},
 }
-#: Modules that a group's loss looks through by design; critics look at detached maps and codes.
+#: Modules that a term looks through by design; critics look at detached maps and codes.
 LOOKS_THROUGH = {
-    "generator": {"critic", "code_critic"},
-    "autoencoder": {"patch_critic"},
-    "denoiser": {"autoencoder"},
+    ("generator", "adversarial"): {"critic"},
+    ("generator", "code"): {"code_critic"},
+    ("autoencoder", "adversarial"): {"patch_critic"},
+    ("denoiser", "volume"): {"autoencoder"},
 }
 #: What steps must lower, by family: a group and its terms; and what is switched off for it.
 FALLING = {
@@ -153,7 +154,7 @@ def test_generated_maps_are_shares_and_follow_the_latent(config, conditional):
 
 @pytest.mark.parametrize(("config", "conditional"), CASES, ids=IDS)
 def test_gradients_reach_all_parameters_of_the_group_and_nobody_elses(config, conditional):
-    """A plain backward must stay within the group, but for what it looks through by design."""
+    """The gradient of a term must stay within its group, but for what it looks through."""
     features, training = training_set(config, conditional)
     model, batch = build(config, features), first_of(training)
     model.fit_statistics(training)
@@ -161,17 +162,20 @@ def test_gradients_reach_all_parameters_of_the_group_and_nobody_elses(config, co
     groups = model.groups()
     members = [module for modules in groups.values() for module in modules.values()]
     assert len(members) == len(set(members))
+    names, parameters = zip(*model.named_parameters(), strict=True)
     seen = set()
     for group, terms in _two_steps(model, training, batch):
         seen.add(group)
-        for p in model.parameters():
-            p.grad = None
-        sum(terms.values()).backward()
-        reached = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
-        assert reached - set(groups[group]) <= LOOKS_THROUGH.get(group, set())
-        for module in groups[group].values():
-            assert [n for n, p in module.named_parameters() if p.grad is None] == []
-            assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+        alive = set()
+        for term, value in terms.items():
+            found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            reached = {n: g for n, g in zip(names, found, strict=True) if g is not None}
+            assert all(torch.isfinite(gradient).all() for gradient in reached.values())
+            leaked = {name.split(".")[0] for name in reached} - set(groups[group])
+            assert leaked <= LOOKS_THROUGH.get((group, term), set()), term
+            alive |= reached.keys()
+        own = {name for name in names if name.split(".")[0] in groups[group]}
+        assert own - alive == set()
     assert seen == set(groups)
 
 
@@ -195,6 +199,25 @@ def test_the_score_of_codes_moves_the_transform_and_not_the_encoder():
         n for (n, _), g in zip(model.named_parameters(), reached, strict=True) if g is not None
     }
     assert names == {f"transform.{n}" for n, _ in model.transform.named_parameters()}
+
+
+@pytest.mark.parametrize("family", ["cgan", "csegsynth"])
+def test_triplet_compares_with_the_other_participant_of_the_batch(family):
+    goal = replace(FIRST[family].conditional, triplet=1.0)
+    model, batch = model_and_batch(replace(FIRST[family], conditional=goal), conditional=True)
+    batch = replace(batch, other_volumes=batch.volumes.flip(0), other_features=-batch.features)
+    _, loss = next(model.losses(batch, Rng(0, total=4), 0))
+    latents = Rng(0, total=4).normal(*model.latent_shape)
+    truth, other_truth = (
+        (v - model.volume_mean_ml) / model.volume_sd_ml
+        for v in (batch.volumes, batch.other_volumes)
+    )
+    own, other = (
+        model.standardized_volumes(model.generate(latents, features))
+        for features in (batch.features, batch.other_features)
+    )
+    margin = (truth - other_truth).abs().sum(1)
+    torch.testing.assert_close(loss["triplet"], losses.triplet(truth, own, other, margin))
 
 
 @pytest.mark.parametrize(
