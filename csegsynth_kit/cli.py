@@ -11,6 +11,7 @@ from csegsynth_kit.errors import CsegsynthError
 _LAYOUTS = ("auto", "fast", "fmriprep", "freesurfer")
 _GRIDS = ("full", "small", "tiny", "paper")
 _STAGES = ("pretrain", "finetune")
+_FAMILIES = ("csegsynth", "cvae", "cgan", "cldm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,10 +72,10 @@ def _add_run(commands) -> None:
     parser.add_argument("--pretrain", help="prepared cohort (the embedded young one by default)")
     parser.add_argument("--finetune", help="prepared cohort (the embedded lifespan one by default)")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--family", default="csegsynth")
+    parser.add_argument("--family", default="csegsynth", choices=_FAMILIES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers, as in 03 04")
-    parser.add_argument("--out", help="folder of the report (runs/PRESET)")
+    parser.add_argument("--out", help="folder of the report (runs/[FAMILY-]PRESET)")
     parser.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
 
 
@@ -94,7 +95,7 @@ def _add_train(commands) -> None:
     parser = commands.add_parser("train", help="train one stage (also under torchrun)")
     parser.add_argument("--stage", required=True, choices=_STAGES)
     parser.add_argument("--cohort", required=True, help="prepared cohort")
-    parser.add_argument("--family", default="csegsynth")
+    parser.add_argument("--family", default="csegsynth", choices=_FAMILIES)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--parent", help="run folder of the pre-training")
     parser.add_argument("--from-scratch", action="store_true", help="fine-tune without --parent")

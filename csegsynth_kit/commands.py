@@ -136,12 +136,15 @@ def _people(options: argparse.Namespace):
 def run_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth run``."""
     parameters = {"preset": options.preset, "family": options.family, "seed": options.seed}
-    out = Path(options.out or Path("runs") / options.preset).resolve()
+    # Refused now rather than by a cell of the first notebook, as are cohorts below.
+    chosen = preset(options.family, options.preset)
+    name = chosen.name if options.family == "csegsynth" else f"{options.family}-{chosen.name}"
+    out = Path(options.out or Path("runs") / name).resolve()
     parameters["out"] = str(out)
     for stage in STAGES:
         cohort = getattr(options, stage)
         if cohort is not None:
-            load_cohort(cohort)  # Refused now rather than by a cell of the first notebook.
+            load_cohort(cohort)
             parameters[f"{stage}_cohort"] = str(Path(cohort).resolve())
     notebooks = find_notebooks(options.notebooks, options.only)
     index = run_series(notebooks, out, parameters)

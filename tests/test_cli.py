@@ -1,4 +1,5 @@
 import argparse
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -7,6 +8,7 @@ from csegsynth_kit import cli, commands
 from csegsynth_kit.analysis import generate
 from csegsynth_kit.data.readers.base import Layout
 from csegsynth_kit.maps import GRIDS
+from csegsynth_kit.models import FAMILIES
 from csegsynth_kit.training.runs import STAGES
 from tests.toy import toy_cohort
 from tests.training.jobs import toy_preset, train
@@ -24,6 +26,7 @@ def test_choices_are_those_of_the_library():
     assert set(cli._LAYOUTS) == {"auto", *get_args(Layout)}
     assert set(cli._GRIDS) == set(GRIDS)
     assert cli._STAGES == STAGES
+    assert set(cli._FAMILIES) == set(FAMILIES)
 
 
 def test_every_command_exists(monkeypatch):
@@ -76,6 +79,40 @@ def test_mistakes_are_told_in_one_line_and_write_nothing(run, tmp_path, capsys, 
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
     assert cli.main(["generate", str(tmp_path), "--person", "{}", "--out", "x"]) == 2
     assert f"{tmp_path}: is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_trained_and_generates(family, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "preset", lambda family, _: toy_preset(family, epochs=1))
+    toy_cohort(tmp_path / "cohort", 40)
+    toy_cohort(tmp_path / "young", 24, seed=1)
+    common = ["train", "--family", family, "--out", str(tmp_path / "runs")]
+    assert cli.main([*common, "--stage", "pretrain", "--cohort", str(tmp_path / "young")]) == 0
+    base = capsys.readouterr().out.strip()
+    arguments = [*common, "--stage", "finetune", "--cohort", str(tmp_path / "cohort")]
+    assert cli.main([*arguments, "--parent", base]) == 0
+    told, fitted = capsys.readouterr().out.strip().splitlines()
+    assert told.startswith("new: ")
+    arguments = ["generate", fitted, "--person", '{"age": 50}', "--out", str(tmp_path / "maps")]
+    assert cli.main(arguments) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_series_takes_every_family(family, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "run_series", lambda *arguments: calls.append(arguments))
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    assert cli.main(["run", "--family", family, "--notebooks", str(notebooks)]) == 0
+    ((_, out, parameters),) = calls
+    assert parameters["family"] == family
+    assert out == tmp_path / "runs" / ("tiny" if family == "csegsynth" else f"{family}-tiny")
+
+
+def test_a_preset_that_a_family_lacks_is_refused_before_the_series(tmp_path, capsys):
+    arguments = ["run", "--family", "cvae", "--preset", "paper-reference", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    assert "family 'cvae' has no preset 'paper-reference'" in capsys.readouterr().err
 
 
 def test_a_cohort_that_does_not_exist_is_refused_before_the_series(tmp_path, capsys):

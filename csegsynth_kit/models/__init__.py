@@ -5,9 +5,16 @@ import torch
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.models.alpha_gan import AlphaGAN, AlphaGANConfig
 from csegsynth_kit.models.base import Batch, Config, Family, Rng, TrainingSet
+from csegsynth_kit.models.gan import GAN, GANConfig
+from csegsynth_kit.models.ldm import LDM
+from csegsynth_kit.models.ldm_config import LDMConfig
+from csegsynth_kit.models.vae import VAE, VAEConfig
 
 #: Family name to its module and config.
 FAMILIES: dict[str, tuple[type[Family], type]] = {
+    "cvae": (VAE, VAEConfig),
+    "cgan": (GAN, GANConfig),
+    "cldm": (LDM, LDMConfig),
     "csegsynth": (AlphaGAN, AlphaGANConfig),
 }
 

@@ -108,6 +108,8 @@ class Family(nn.Module):
     latent_shape: tuple[int, ...]
     #: Parts (prefixes of tensor names) that only a conditional model has.
     conditional_parts: tuple[str, ...] = ()
+    #: Parts that a conditional model builds anew, in another form than its ancestor's.
+    rebuilt_parts: tuple[str, ...] = ()
 
     def __init__(self, config: Config, features: Features | None):
         super().__init__()
@@ -142,8 +144,13 @@ class Family(nn.Module):
         """Map (N, *latent_shape) latents, and features if conditional, to (N, T, X, Y, Z)."""
         raise NotImplementedError
 
-    def reconstruct(self, maps: Tensor) -> Tensor | None:
-        """Return the model's rendering of given (N, T, X, Y, Z) maps, or None if it has none."""
+    def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor | None:
+        """Return the model's rendering of (N, T, X, Y, Z) maps of people, or None if it has none.
+
+        Args:
+            maps: (N, T, X, Y, Z) shares.
+            features: (N, n_inputs), for a conditional model.
+        """
         return None
 
     def generate(self, latents: Tensor, features: Tensor | None = None) -> Tensor:
@@ -155,6 +162,18 @@ class Family(nn.Module):
         self.volume_mean_ml.copy_(training.volumes.mean(0))
         self.volume_sd_ml.copy_(training.volumes.std(0))
 
+    def begin_epoch(self, training: TrainingSet, step: int) -> bool:
+        """Prepare for an epoch; what is computed here must go into buffers, to be resumed.
+
+        Args:
+            training: All training participants.
+            step: Batches seen so far in this run.
+
+        Returns:
+            Whether averaged weights must begin again from the present ones.
+        """
+        return False
+
     def standardized_volumes(self, maps: Tensor) -> Tensor:
         """Volumes of (..., T, X, Y, Z) maps in training means and standard deviations."""
         measured = maps[..., : len(MEASURED), :, :, :]
@@ -165,7 +184,8 @@ class Family(nn.Module):
         """Take over the weights of the unconditional ancestor.
 
         Returns:
-            Names of the new tensors, those of the conditional parts, which keep their values.
+            Names of the new tensors, those of conditional and rebuilt parts, which keep their
+            values; of the weights, only those of rebuilt parts may remain unused.
 
         Raises:
             RunError: if a tensor has another shape, if the weights hold some this model lacks, or
@@ -180,13 +200,15 @@ class Family(nn.Module):
                     "Warm-start only between models of the same preset.",
                 )
         new, unused = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-        unexpected = unused + [n for n in new if not n.startswith(self.conditional_parts)]
+        unexpected = [n for n in unused if not n.startswith(self.rebuilt_parts)]
+        expected = self.conditional_parts + self.rebuilt_parts
+        unexpected += [n for n in new if not n.startswith(expected)]
         if unexpected:
             raise RunError(
                 f"tensor {unexpected[0]} is only in one of model and weights "
                 f"({len(unexpected)} such tensors)",
                 "Warm-start only from the pre-training of the same family and preset.",
             )
-        self.load_state_dict({**own, **weights})
+        self.load_state_dict({**own, **{n: w for n, w in weights.items() if n in own}})
         self.warm_started = True
         return new

@@ -1,6 +1,7 @@
 """Building blocks of the 3D networks."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +96,19 @@ def shuffle_down(x: Tensor, factor: int = 2) -> Tensor:
     parts = [part for s in size for part in (s // factor, factor)]
     x = x.reshape(n, c, *parts).permute(0, 1, 3, 5, 7, 2, 4, 6)
     return x.reshape(n, factor**3 * c, *(s // factor for s in size))
+
+
+def pad_to(x: Tensor, divisor: int) -> Tensor:
+    """Pad (N, C, X, Y, Z) with zeros, on both sides, until ``divisor`` divides X, Y and Z."""
+    missing = [-n % divisor for n in reversed(x.shape[-3:])]
+    return F.pad(x, [p for m in missing for p in (m // 2, m - m // 2)])
+
+
+def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut the middle of the given (X, Y, Z) size out; inverts :func:`pad_to`."""
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, (x.shape[axis] - n) // 2, n)
+    return x
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:

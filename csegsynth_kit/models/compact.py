@@ -9,13 +9,10 @@ that adversarial training starts from a plausible brain instead of from noise.
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
 from csegsynth_kit.constants import TISSUES
@@ -24,12 +21,6 @@ from csegsynth_kit.models.blocks import mlp, shuffle_down, shuffle_up
 
 #: Shares below this are treated as this in logarithms: what lies below is noise.
 _SMALLEST_SHARE = 1e-3
-#: Components below this share of the largest are round-off.
-_SMALLEST_EIGENVALUE = 1e-9
-#: Variance left to code entries that do not vary, where 1 is usual.
-_SMALLEST_VARIANCE = 1e-4
-#: Penalties among which leave-one-out cross-validation on the training participants chooses.
-_PENALTIES = np.logspace(-1, 4, 16)
 #: Edge of the patches in which the trunk reads maps (voxels).
 _PATCH = 4
 _T = len(TISSUES)
@@ -111,19 +102,30 @@ class CompactTrunk(nn.Module):
         return x.flatten(1)
 
 
-class CompactEncoder(nn.Module):
-    """Maps to a deterministic code: fixed component scores plus a learned correction from 0.
+class ComponentReader(nn.Module):
+    """Reads amounts of principal components off maps: fixed, linear in the log shares at 8 mm."""
 
-    The scores are linear in the log shares at 8 mm. Their tens of thousands of weights stay as
-    they are: a learning rate that suits the other layers would drown them.
-    """
-
-    def __init__(self, grid: Grid, doublings: int, latent: int, widths: Sequence[int]):
+    def __init__(self, grid: Grid, doublings: int, latent: int):
         super().__init__()
         self.factor = 2**doublings
         shape = coarse_grid(grid, doublings).shape
         self.register_buffer("axes", torch.zeros(latent, _T * math.prod(shape)))
         self.register_buffer("offset", torch.zeros(latent))
+
+    def scores(self, maps: Tensor) -> Tensor:
+        """Map (N, T, X, Y, Z) to (N, L)."""
+        return F.linear(pooled_log_shares(maps, self.factor), self.axes, self.offset)
+
+
+class CompactEncoder(ComponentReader):
+    """Maps to a deterministic code: fixed component scores plus a learned correction from 0.
+
+    The tens of thousands of weights of the scores stay as they are: a learning rate that suits
+    the other layers would drown them.
+    """
+
+    def __init__(self, grid: Grid, doublings: int, latent: int, widths: Sequence[int]):
+        super().__init__(grid, doublings, latent)
         self.trunk = CompactTrunk(grid, widths)
         self.correction = mlp(self.trunk.length + latent, 2 * latent, latent)
         nn.init.zeros_(self.correction[-1].weight)
@@ -131,8 +133,7 @@ class CompactEncoder(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, L)."""
-        coarse = _pooled_log_shares(maps, self.factor)
-        scores = F.linear(coarse, self.axes, self.offset)
+        scores = self.scores(maps)
         return scores + self.correction(torch.cat([self.trunk(maps), scores], dim=1))
 
 
@@ -188,9 +189,13 @@ class CompactTransform(nn.Module):
 
     def forward(self, code: Tensor, features: Tensor) -> Tensor:
         """Map (N, L) codes and (N, F) features to (N, L)."""
-        shift, spread = self.nonlinear(features).chunk(2, dim=1)
-        mean = shift + self.linear(self.expanded(features))
-        return self.mix(code) * torch.tanh(spread).exp() + mean
+        mean, log_spread = self.moments(features)
+        return self.mix(code) * log_spread.exp() + mean
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, F) features to m(c) and s(c), each (N, L)."""
+        shift, log_spread = self.nonlinear(features).chunk(2, dim=1)
+        return shift + self.linear(self.expanded(features)), torch.tanh(log_spread)
 
     def expanded(self, features: Tensor) -> Tensor:
         """Append squares to (N, F) features."""
@@ -203,81 +208,8 @@ def coarse_grid(grid: Grid, doublings: int) -> Grid:
     return grid.pooled(2**doublings)
 
 
-@torch.no_grad()
-def start_from_components(
-    generator: CompactGenerator,
-    encoder: CompactEncoder,
-    chunks: Iterable[Tensor],
-    *,
-    first: int,
-    last: int,
-) -> None:
-    """Start some templates at the principal components of the training maps.
-
-    With ``first`` 0 the mean is taken as well, and codes of the training maps have mean 0 and,
-    entry by entry, variance 1. Otherwise entries before ``first`` keep what they mean, and the
-    new ones describe what those leave over, its mean included: what a pre-training cohort of
-    young adults has never shown. Entries the maps have no dimensions for stay unused.
-
-    Args:
-        generator: Its templates ``first`` to ``last`` are set.
-        encoder: Its scores ``first`` to ``last`` are set.
-        chunks: (n, T, X, Y, Z) training maps, a few at a time.
-        first: First code entry.
-        last: One after the last.
-    """
-    if first == last:
-        return
-    coarse, total, count = [], 0.0, 0
-    for maps in chunks:
-        coarse.append(_pooled_log_shares(maps, encoder.factor))
-        total, count = total + log_shares(maps).double().sum(0), count + len(maps)
-    logs = torch.cat(coarse).double()
-    if first == 0:
-        generator.coarse_mean.copy_(logs.mean(0).reshape(generator.coarse_mean.shape))
-        generator.fine_mean.copy_(total[None] / count)
-    mean = generator.coarse_mean.flatten().double()
-    known = F.normalize(encoder.axes[:first].double(), dim=1)
-    left = logs - mean
-    left = left - (left @ known.T) @ known
-    # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
-    values, vectors = torch.linalg.eigh(left @ left.T)
-    kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
-    values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
-    axes = left.T @ vectors / values.sqrt()
-    axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # eigenvectors come with an arbitrary sign
-    size = (values / (count - 1)).sqrt()
-    new = slice(first, first + kept)
-    generator.templates.weight[:, first:last] = 0
-    generator.templates.weight[:, new] = (axes * size).float()
-    encoder.axes[first:last], encoder.offset[first:last] = 0, 0
-    encoder.axes[new] = (axes / size).T.float()
-    encoder.offset[new] = -(mean @ axes / size).float()
-
-
-@torch.no_grad()
-def start_from_regression(transform: CompactTransform, features: Tensor, codes: Tensor) -> None:
-    """Start T at the ridge regression of the training participants' codes on their features.
-
-    Afterwards T(z, c) has the regression's mean, and the covariance of its residuals.
-
-    Args:
-        transform: Freshly built.
-        features: (N, F).
-        codes: (N, L) codes of the same participants' maps.
-    """
-    expanded = transform.expanded(features)
-    ridge = RidgeCV(_PENALTIES, alpha_per_target=True).fit(expanded.cpu(), codes.cpu())
-    transform.linear.weight.copy_(torch.from_numpy(ridge.coef_))
-    transform.linear.bias.copy_(torch.from_numpy(ridge.intercept_))
-    residuals = (codes - transform.linear(expanded)).double()
-    sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
-    # With few participants for many entries, correlations are mostly noise: shrink them.
-    correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
-    transform.mix.weight.copy_(torch.linalg.cholesky(torch.from_numpy(correlation)) * sd[:, None])
-
-
-def _pooled_log_shares(maps: Tensor, factor: int) -> Tensor:
+def pooled_log_shares(maps: Tensor, factor: int) -> Tensor:
+    """Log shares (N, T * voxels) of (N, T, X, Y, Z) maps on the template grid."""
     return log_shares(maps if factor == 1 else average_pool(maps, factor)).flatten(1)
 
 

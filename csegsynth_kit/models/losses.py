@@ -54,6 +54,15 @@ def absolute_error(draws: Tensor, truth: Tensor) -> Tensor:
     return (draws - truth).abs().mean()
 
 
+def gaussian_divergence(
+    mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
+) -> Tensor:
+    """Kullback-Leibler divergence of one normal law from another, entry by entry (nats)."""
+    gap = prior_log_variance - log_variance
+    apart = (mean - prior_mean).square() * (-prior_log_variance).exp()
+    return 0.5 * (gap + (-gap).exp() + apart - 1)
+
+
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: Tensor) -> Tensor:
     """Ask that ``positive`` be closer to ``anchor`` than ``negative`` is, by ``margin``.
 

@@ -56,13 +56,20 @@ def save(figure: Figure, path: Path | str) -> Path:
 def history(
     table: pd.DataFrame, names: Sequence[str], *, ylabel: str, ax: Axes | None = None
 ) -> Axes:
-    """Draw columns of a training history against the epoch; 0 is the start, before training."""
+    """Draw columns of a training history against the epoch; 0 is the start, before training.
+
+    Columns that the history of this family does not have are left out: a GAN, for instance,
+    reconstructs nothing.
+    """
     ax = plt.gca() if ax is None else ax
-    for name, style_ in zip(names, ("-", "--", ":", "-."), strict=False):
+    kept = [name for name in names if name in table]
+    if not kept:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color="#999999")
+    for name, style_ in zip(kept, ("-", "--", ":", "-."), strict=False):
         rows = table[["epoch", name]].dropna()
         ax.plot(rows["epoch"] + 1, rows[name], style_, color="#333333", label=_readable(name))
     ax.set(xlabel="Epoch", ylabel=ylabel)
-    if len(names) > 1:
+    if len(kept) > 1:
         ax.legend()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax

@@ -26,8 +26,8 @@ from csegsynth_kit.training.trainer import Trainer
 EMBEDDED = {"pretrain": ("young", 300, 1), "finetune": ("lifespan", 500, 0)}
 #: Training, validation and test shares of each stage.
 _FRACTIONS = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}
-_ANCESTORS = {"csegsynth": "alpha-GAN"}
-_NAMES = {"csegsynth": "CSegSynth"}
+_ANCESTORS = {"cvae": "VAE", "cgan": "GAN", "cldm": "LDM", "csegsynth": "alpha-GAN"}
+_NAMES = {"cvae": "C-VAE", "cgan": "C-GAN", "cldm": "C-LDM", "csegsynth": "CSegSynth"}
 
 
 @dataclass(frozen=True)

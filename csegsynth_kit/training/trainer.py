@@ -116,8 +116,9 @@ class Trainer:
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
         about = {"data": data, "split": _split(train, valid), **self._cohort_card(train)}
         rows = self._resume()
+        everybody = feed.everybody()
         if not rows:
-            self.model.fit_statistics(feed.everybody())
+            self.model.fit_statistics(everybody)
             self.average.restart()
             if valid is not None:  # What the start alone is worth, training may only improve on.
                 rows.append({"epoch": -1, **self._validate(valid)})
@@ -125,6 +126,8 @@ class Trainer:
         done = rows[-1]["epoch"] + 1 if rows else 0
         with _flushed_denormals(), self._bar(epochs, done) as bar:
             for epoch in range(done, epochs):
+                if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
+                    self.average.restart()
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
                 if valid is not None and due:

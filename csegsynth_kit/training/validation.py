@@ -32,7 +32,8 @@ def validate(model: Family, cohort: Cohort, *, draws: int, seed: int) -> dict[st
     device = model.volume_mean_ml.device
     truth = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32, device=device)
     truth = (truth - model.volume_mean_ml) / model.volume_sd_ml
-    generated = draw_volumes(model, _inputs(model, cohort), draws=draws, seed=seed, n=len(cohort))
+    inputs = _inputs(model, cohort)
+    generated = draw_volumes(model, inputs, draws=draws, seed=seed, n=len(cohort))
     scores = {"sd_ratio": float((generated[0].std(0) / truth.std(0)).mean())}
     if model.conditional:
         mean = generated.mean(0)
@@ -43,7 +44,7 @@ def validate(model: Family, cohort: Cohort, *, draws: int, seed: int) -> dict[st
             scores[f"r_{tissue.lower()}"] = _correlation(mean[:, i], truth[:, i])
     else:
         scores["energy_distance"] = energy_distance(generated[0], truth)
-    return scores | _reconstruction_error(model, cohort)
+    return scores | _reconstruction_error(model, cohort, inputs)
 
 
 @torch.no_grad()
@@ -77,11 +78,11 @@ def _inputs(model: Family, cohort: Cohort) -> Tensor | None:
     return torch.from_numpy(inputs).to(model.volume_mean_ml.device)
 
 
-def _reconstruction_error(model: Family, cohort: Cohort) -> dict[str, float]:
-    errors = []
-    for part in torch.from_numpy(cohort.steps()).split(_CHUNK):
-        maps = dequantize(part.to(model.volume_mean_ml.device))
-        rendered = model.reconstruct(maps)
+def _reconstruction_error(model: Family, cohort: Cohort, inputs: Tensor | None) -> dict[str, float]:
+    errors, steps = [], torch.from_numpy(cohort.steps())
+    for part in torch.arange(len(steps)).split(_CHUNK):
+        maps = dequantize(steps[part].to(model.volume_mean_ml.device))
+        rendered = model.reconstruct(maps, None if inputs is None else inputs[part])
         if rendered is None:
             return {}
         errors.append((rendered - maps).abs().mean((1, 2, 3, 4)))

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import GRIDS, Grid
 from csegsynth_kit.models import build
@@ -18,9 +19,8 @@ from csegsynth_kit.models.compact import (
     CompactEncoder,
     CompactGenerator,
     CompactTransform,
-    start_from_components,
-    start_from_regression,
 )
+from csegsynth_kit.models.latents import Denoiser
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.models.published import (
     PublishedCodeCritic,
@@ -29,6 +29,8 @@ from csegsynth_kit.models.published import (
     PublishedGenerator,
     PublishedTransform,
 )
+from csegsynth_kit.models.start import start_from_components, start_from_regression
+from tests.toy import TOY_COLUMNS, toy_table
 
 PAPER = GRIDS["paper"]
 
@@ -52,8 +54,61 @@ def test_published_networks_have_the_published_number_of_parameters(module, expe
     assert count(module()) == expected
 
 
-def test_paper_preset_is_the_published_alpha_gan():
-    assert count(build(preset("csegsynth", "paper").model)) == 65_962_966
+#: What C-VAE adds to a VAE are four networks of this size (and 64 parameters per feature).
+SHIFT = 279_872
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("cvae", 38_910_740),  # of the published 43,113,237, the rest a head that is never used
+        ("cgan", 26_325_781),
+        ("csegsynth", 65_962_966),
+    ],
+)
+def test_paper_presets_are_the_published_ancestors(family, expected):
+    assert count(build(preset(family, "paper").model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "fixed", "per_feature"),
+    [
+        ("cvae", 44_232_725 - 4_202_497, 256),
+        ("cgan", 26_605_653, 64),
+        ("csegsynth", 66_242_838, 64),
+    ],
+)
+def test_paper_presets_are_the_published_conditional_models(family, fixed, per_feature):
+    features = Features.fit(toy_table(24), TOY_COLUMNS)
+    model = build(preset(family, "paper").model, features)
+    assert model.n_inputs == len(features.names)
+    assert count(model) == fixed + per_feature * model.n_inputs
+    if family == "cvae":
+        assert fixed == 38_910_740 + 4 * SHIFT
+
+
+def test_paper_diffusion_model_has_the_published_number_of_parameters():
+    model = build(preset("cldm", "paper").model)
+    assert model.latent_shape == (3, 20, 32, 32)
+    assert count(model.autoencoder) == 2_304_395
+    assert count(model.denoiser) == 2_974_051
+    assert count(model.patch_critic) == 2_778_017
+
+
+@pytest.mark.parametrize(("concat", "expected"), [(False, 3_457_443), (True, 3_474_723)])
+def test_paper_denoiser_given_twenty_features(concat, expected):
+    paper = preset("cldm", "paper").model
+    denoiser = Denoiser(
+        (3, 20, 32, 32),
+        places=paper.places,
+        channels=paper.denoiser_channels,
+        attention=paper.denoiser_attention,
+        head_channels=paper.head_channels,
+        norm_groups=paper.denoiser_norm_groups,
+        token=20,
+        concat=concat,
+    )
+    assert count(denoiser) == expected
 
 
 @pytest.mark.parametrize("channels", [4, 16, 64])

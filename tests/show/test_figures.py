@@ -139,3 +139,10 @@ def test_saved_figures_are_equal_each_time(tmp_path):
     plots.save(figure, tmp_path / "figures" / "one")
     assert path.read_bytes() == first[0]
     assert path.with_suffix(".svg").exists()
+
+
+def test_what_a_family_does_not_measure_is_left_out_of_its_history():
+    table = pd.DataFrame({"epoch": [-1, 0], "valid_sd_ratio": [0.9, 1.0]})
+    ax = plots.history(table, ["valid_reconstruction"], ylabel="Reconstruction error")
+    assert len(ax.lines) == 0
+    assert ax.texts[0].get_text() == "not measured"

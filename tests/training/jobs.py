@@ -12,33 +12,76 @@ import torch.distributed as dist
 
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.models import build
+from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models.ldm_config import LDMObjective
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.training.feed import Feed
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import TOY_GRID
 
+_SMALLER_CODE = {
+    "hidden": 16,
+    "latent": 12,
+    "spare": 4,
+    "doublings": 1,
+    "width": 4,
+    "reader_widths": (8,),
+}
+#: What makes each family's tiny model smaller still.
+SMALLER = {
+    "cvae": _SMALLER_CODE,
+    "cgan": _SMALLER_CODE,
+    "csegsynth": _SMALLER_CODE,
+    "cldm": {
+        "hidden": 16,
+        "patch": 4,
+        "channels": (8,),
+        "latent_channels": 3,
+        "spare": 1,
+        "places": 2,
+        "norm_groups": 2,
+        "denoiser_channels": (4, 8),
+        "denoiser_attention": (False, True),
+        "denoiser_norm_groups": 2,
+        "head_channels": 4,
+        "token": 6,
+        "sampling_steps": 4,
+        "unconditional": LDMObjective(autoencoder_steps=5, reconstruction=300.0),
+        "conditional": LDMObjective(autoencoder_steps=2, reconstruction=300.0),
+    },
+}
 
-def toy_preset(**training) -> Preset:
-    tiny = preset("csegsynth", "tiny")
-    compact = {"latent": 12, "spare": 4, "doublings": 1, "width": 4, "reader_widths": (8,)}
-    model = replace(tiny.model, grid=TOY_GRID, hidden=16, **compact)
-    short = {"steps": 0, "epochs": 4, "batch_size": 6, **training}
+
+def toy_preset(family: str = "csegsynth", **training) -> Preset:
+    tiny = preset(family, "tiny")
+    short = {"steps": 0, "epochs": 4, "batch_size": 6, "validate_every": 1, **training}
     return replace(
         tiny,
         name="toy",
-        model=model,
+        model=replace(tiny.model, grid=TOY_GRID, **SMALLER[family]),
         pretrain=replace(tiny.pretrain, **short),
         finetune=replace(tiny.finetune, **short),
     )
 
 
-def triplet_preset() -> Preset:
+#: What a toy leaves out of each family's loss: stage to changes of its objective.
+EVERYTHING = {
+    "cvae": {"conditional": {"reconstructed_volume": 1.0}},
+    "cgan": {"conditional": {"triplet": 1.0}},
+    "cldm": {"conditional": {"volume": 1.0}, "unconditional": {"autoencoder_steps": 0}},
+    "csegsynth": {"conditional": {"triplet": 1.0}},
+}
+
+
+def whole_preset(family: str) -> Preset:
     """Every term on, and plain descent: what Adam and clipping would hide, shows."""
-    chosen = toy_preset(clip="off", epochs=1)
-    goal = replace(chosen.model.conditional, triplet=1.0)
-    return replace(chosen, model=replace(chosen.model, conditional=goal))
+    chosen = toy_preset(family, clip="off", epochs=1)
+    goals = {
+        stage: replace(getattr(chosen.model, stage), **changes)
+        for stage, changes in EVERYTHING[family].items()
+    }
+    return replace(chosen, model=replace(chosen.model, **goals))
 
 
 def train(cohort_path: Path, runs: Path, chosen: Preset | None = None, stage="finetune") -> Run:
@@ -48,7 +91,7 @@ def train(cohort_path: Path, runs: Path, chosen: Preset | None = None, stage="fi
     features = None
     if stage == "finetune":
         features = Features.fit(training.table, cohort.feature_columns)
-    run = Run.open(runs, family="csegsynth", stage=stage, preset=chosen)
+    run = Run.open(runs, family=chosen.model.family, stage=stage, preset=chosen)
     model = build(chosen.model, features)
     trainer = Trainer(model, getattr(chosen, stage), run, device="cpu", progress=False)
     trainer.fit(training, valid)
@@ -69,18 +112,19 @@ def kill_in_the_middle(epoch: int, step: int) -> None:
 
 
 def first_gradient_norms(cohort_path: Path, runs: Path) -> dict[str, float]:
-    """Gradient norm of every group in the first step, before any weight has moved."""
+    """Gradient norm of every family's groups in the first step, before any weight has moved."""
     norms: dict[str, float] = {}
     original = Trainer._step
 
     def recording(self, group, terms, weight):
         norm = original(self, group, terms, weight)
-        norms.setdefault(group, norm)
+        norms.setdefault(f"{self.model.config.family} {group}", norm)
         return norm
 
     Trainer._step = recording
     try:
-        train(cohort_path, runs, triplet_preset())
+        for family in FAMILIES:
+            train(cohort_path, runs, whole_preset(family))
     finally:
         Trainer._step = original
     return norms
@@ -98,6 +142,14 @@ def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path, norm
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[3:] == ["die"]:
-        kill_in_the_middle(epoch=2, step=1)
-    train(Path(sys.argv[1]), Path(sys.argv[2]))
+    cohort, runs, *how = sys.argv[1:]
+    codes = {}
+    for family in FAMILIES:
+        child = os.fork()  # so that the library is loaded once for all families
+        if child == 0:
+            if how == ["die"]:
+                kill_in_the_middle(epoch=2, step=1)
+            train(Path(cohort), Path(runs), toy_preset(family))
+            os._exit(0)
+        codes[family] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sys.stdout.write(json.dumps(codes))

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import build
+from csegsynth_kit.models import FAMILIES, build
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
@@ -33,29 +33,50 @@ def cohort_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(cohort_path, tmp_path_factory):
-    """An uninterrupted run on one thread, in a process of its own."""
+def uninterrupted(cohort_path, tmp_path_factory):
+    """Folder of one run per family, each on one thread in a process of its own."""
     runs = tmp_path_factory.mktemp("uninterrupted")
-    assert in_process(cohort_path, runs) == 0
-    return only_run(runs)
+    assert in_processes(cohort_path, runs) == dict.fromkeys(FAMILIES, 0)
+    return runs
 
 
-def in_process(cohort: Path, runs: Path, *words: str) -> int:
+@pytest.fixture(scope="module")
+def resumed(cohort_path, tmp_path_factory):
+    """Likewise, but each was killed in the middle of an epoch and begun again.
+
+    A diffusion model is killed just before its latents are measured for the denoiser.
+    """
+    runs = tmp_path_factory.mktemp("resumed")
+    assert in_processes(cohort_path, runs, "die") == dict.fromkeys(FAMILIES, -9)
+    for family in FAMILIES:
+        killed = only_run(runs, family)
+        assert checkpoint.read(killed.last())[1]["epoch"] == 1
+        assert not killed.finished
+    assert in_processes(cohort_path, runs) == dict.fromkeys(FAMILIES, 0)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def finished(uninterrupted):
+    return only_run(uninterrupted)
+
+
+def in_processes(cohort: Path, runs: Path, *words: str) -> dict[str, int]:
+    """Train every family in a process of its own; return how each ended."""
     command = [sys.executable, "-m", "tests.training.jobs", str(cohort), str(runs), *words]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    return json.loads(result.stdout)
 
 
-def only_run(runs: Path) -> Run:
-    (path,) = runs.iterdir()
+def only_run(runs: Path, family: str = "csegsynth") -> Run:
+    (path,) = runs.glob(f"{family}-*")
     return Run.load(path)
 
 
-def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(cohort_path, finished, tmp_path):
-    assert in_process(cohort_path, tmp_path, "die") == -9
-    killed = only_run(tmp_path)
-    assert checkpoint.read(killed.last())[1]["epoch"] == 1
-    assert not killed.finished
-    assert in_process(cohort_path, tmp_path) == 0
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(family, uninterrupted, resumed):
+    finished, killed = only_run(uninterrupted, family), only_run(resumed, family)
     assert killed.finished
     for name in ("last.safetensors", "best.safetensors"):
         tensors, meta = checkpoint.read(killed.path / name)
@@ -77,6 +98,7 @@ def test_two_processes_compute_what_one_does(cohort_path, finished, tmp_path):
     # Adam and clipping forgive a wrong factor; the gradients themselves do not.
     shared = json.loads((tmp_path / "norms" / "norms.json").read_text())
     assert shared == pytest.approx(first_gradient_norms(cohort_path, tmp_path / "alone"), rel=1e-3)
+    assert {name.split()[0] for name in shared} == set(FAMILIES)
 
 
 def test_a_shared_batch_is_the_whole_batch(cohort_path):
@@ -130,10 +152,11 @@ def test_history_begins_with_what_the_start_is_worth(finished):
     assert pd.isna(start["generator_reconstruction"])
 
 
-def test_a_step_moves_nobody_elses_weights(cohort_path, tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_moves_nobody_elses_weights(family, cohort_path, tmp_path):
     cohort = load_cohort(cohort_path)
-    chosen = toy_preset()
-    run = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen)
+    chosen = toy_preset(family)
+    run = Run.open(tmp_path, family=family, stage="pretrain", preset=chosen)
     trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
     model = trainer.model
     model.fit_statistics(Feed(cohort, None, batch_size=6, seed=0).everybody())

@@ -1,0 +1,146 @@
+"""What the families share whose generator turns a code into a map: GAN, alpha-GAN and VAE."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.maps import Grid
+from csegsynth_kit.models import compact, published, terms
+from csegsynth_kit.models.base import Family, TrainingSet
+from csegsynth_kit.models.start import start_from_components, start_from_regression
+
+
+@dataclass(frozen=True)
+class CodeConfig:
+    """Hyper-parameters of generator and conditioning.
+
+    Args:
+        grid: Voxels of the maps.
+        architecture: ``published`` or ``compact`` networks.
+        base: Channel base of the published networks (32 in the paper).
+        latent: Entries of the code, and spatial templates, of the compact networks.
+        spare: Code entries that pre-training leaves unused; fine-tuning gives them to what its
+            cohort shows and the pre-training cohort did not, such as old age.
+        doublings: Doublings from the template grid to ``grid``, which must be divisible by
+            2 ** (doublings + 1).
+        width: Channels of the compact generator's refining convolutions.
+        reader_widths: Channels per level of the compact encoder and critic, fine to coarse, from
+            patches of 4 voxels on; the grid must be divisible by 2 ** (len(reader_widths) + 1).
+        hidden: Width of the compact code critic and transform.
+        component_start: Start compact generator and encoder from principal components.
+        regression_start: Start the compact transform from the regression of codes on features.
+        answer_flags: Tell the model which questions are unanswered.
+        volume_loss: ``energy`` score of several draws, or the published ``absolute`` error.
+        volume_draws: Draws per person where an energy score is taken; at least 2.
+    """
+
+    grid: Grid
+    architecture: Literal["published", "compact"] = "compact"
+    base: int = 32
+    latent: int = 64
+    spare: int = 0
+    doublings: int = 0
+    width: int = 16
+    reader_widths: tuple[int, ...] = (64,)
+    hidden: int = 128
+    component_start: bool = True
+    regression_start: bool = True
+    answer_flags: bool = True
+    volume_loss: terms.VolumeLoss = "energy"
+    volume_draws: int = 2
+
+    def __post_init__(self):
+        terms.require_draws(self.volume_draws)
+
+
+class CodeFamily(Family):
+    """Base of the families with a code: generator, spare entries, start from components.
+
+    A subclass defines ``reader``, ``transform`` and ``encode`` besides the contract.
+    """
+
+    #: Maps (N, L) random codes and (N, n_inputs) features to codes of such people.
+    transform: nn.Module
+
+    def __init__(self, config: CodeConfig, features: Features | None):
+        super().__init__(config, features)
+        c = config
+        if c.architecture == "published":
+            self.latent_shape = (published.latent_length(c.base),)
+            self.generator = published.PublishedGenerator(c.grid, c.base)
+        else:
+            self.latent_shape = (c.latent,)
+            self.generator = compact.CompactGenerator(c.grid, c.doublings, c.latent, c.width)
+        self.n_inputs = 0
+        if features is not None:
+            self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
+
+    @property
+    def objective(self):
+        """The weights of the stage this model is in."""
+        return self.config.conditional if self.conditional else self.config.unconditional
+
+    @property
+    def reader(self) -> compact.ComponentReader:
+        """The compact network that reads codes off maps by principal components."""
+        raise NotImplementedError
+
+    def encode(self, maps: Tensor) -> Tensor:
+        """Map (N, T, X, Y, Z) maps to (N, L) codes."""
+        raise NotImplementedError
+
+    def code(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, L) random codes to the codes of people with these features."""
+        if not self.conditional:
+            return self.without_spare(latents)
+        return self.transform(latents, features[:, : self.n_inputs])
+
+    def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, L) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
+        return self.generator(self.code(latents, features))
+
+    def without_spare(self, code: Tensor) -> Tensor:
+        """Set the entries to 0 that pre-training leaves to fine-tuning."""
+        if self.conditional or not self.config.spare:
+            return code
+        return F.pad(code[:, : -self.config.spare], (0, self.config.spare))
+
+    def new_transform(self, kind: type[compact.CompactTransform] = compact.CompactTransform):
+        """Build T for this model's features."""
+        c = self.config
+        if c.architecture == "published":
+            return published.PublishedTransform(self.n_inputs, c.base)
+        squared = [i for i, name in enumerate(self.features.names) if name == "age"]
+        return kind(self.n_inputs, c.latent, c.hidden, squared)
+
+    @property
+    def energy_scored(self) -> bool:
+        """Whether fine-tuning takes an energy score of a person's draws."""
+        return self.config.volume_loss == "energy"
+
+    @property
+    def draws_per_person(self) -> int:
+        """Maps generated per person and step."""
+        return self.config.volume_draws if self.conditional and self.energy_scored else 1
+
+    def fit_statistics(self, training: TrainingSet) -> None:
+        """Take volume units, and start where principal components and regression lead to."""
+        super().fit_statistics(training)
+        if self.config.architecture != "compact":
+            return
+        used, everything = self.config.latent - self.config.spare, self.config.latent
+        start = partial(start_from_components, self.generator, self.reader)
+        if self.config.component_start and not self.warm_started:
+            start(training.maps(), first=0, last=used)
+        if self.config.component_start and self.conditional:
+            start(training.maps(), first=used, last=everything)
+        if self.config.regression_start and self.conditional:
+            with torch.no_grad():
+                codes = torch.cat([self.encode(maps) for maps in training.maps()])
+            inputs = training.features[:, : self.n_inputs]
+            start_from_regression(self.transform, inputs, codes)

@@ -1,0 +1,90 @@
+"""Presets of LDM and C-LDM."""
+
+from dataclasses import replace
+
+from csegsynth_kit.maps import GRIDS
+from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
+from csegsynth_kit.models.presets.training import Preset, TrainConfig
+
+#: The published scripts hold no LDM; their log names the values of MONAI's 3D tutorial, which
+#: these are: 200 epochs each for autoencoder and denoiser, on 928 participants in batches of 6.
+#: The tutorial sums the divergence over its 61,440 latents, here it is per entry. Its
+#: perceptual term needs downloaded weights and three channels; it is left out.
+_PAPER = Preset(
+    "paper",
+    LDMConfig(
+        GRIDS["paper"],
+        mean_start=False,
+        component_start=False,
+        places=0,
+        center=False,
+        regression_start=False,
+        norm_groups=16,
+        denoiser_norm_groups=32,
+        token=0,
+        answer_flags=False,
+        reconstruction_loss="l1",
+        sampler="ddpm",
+        sampling_steps=1000,
+        drop_features=0.0,
+        unconditional=LDMObjective(
+            autoencoder_steps=200 * 154, kl=61_440 * 1e-6, adversarial=0.01, warmup_steps=5 * 154
+        ),
+    ),
+    pretrain=TrainConfig(epochs=400, batch_size=6, learning_rate=1e-4),
+    finetune=TrainConfig(epochs=200, batch_size=6, learning_rate=2e-5, selection="mae"),
+)
+
+_TINY = Preset(
+    "tiny",
+    LDMConfig(
+        GRIDS["tiny"],
+        patch=8,
+        channels=(32,),
+        latent_channels=16,
+        spare=4,
+        attention=False,
+        denoiser_channels=(32,),
+        denoiser_attention=(True,),
+        head_channels=32,
+        noises=4,
+        unconditional=LDMObjective(autoencoder_steps=60, reconstruction=300.0, kl=0.01),
+        conditional=LDMObjective(autoencoder_steps=40, reconstruction=300.0, kl=0.01),
+    ),
+    # Validation samples hundreds of maps, which takes longer than several epochs.
+    pretrain=TrainConfig(steps=300, learning_rate=2e-3, ema=0.99, validate_every=50),
+    finetune=TrainConfig(
+        steps=450,
+        learning_rate=2e-3,
+        schedule="cosine",
+        ema=0.99,
+        hide_answers=0.2,
+        validate_every=9,
+        selection="energy_score",
+    ),
+)
+
+_SMALL = replace(
+    _TINY,
+    name="small",
+    model=replace(
+        _TINY.model,
+        grid=GRIDS["small"],
+        denoiser_channels=(32, 64),
+        denoiser_attention=(False, True),
+    ),
+)
+
+_FULL = replace(
+    _TINY,
+    name="full",
+    model=replace(
+        _TINY.model,
+        grid=GRIDS["full"],
+        component_start=False,  # 2016 patches with components of their own are too many
+        denoiser_channels=(32, 64, 64),
+        denoiser_attention=(False, False, True),
+    ),
+)
+
+CLDM = (_PAPER, _TINY, _SMALL, _FULL)

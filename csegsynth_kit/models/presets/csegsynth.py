@@ -1,0 +1,102 @@
+"""Presets of alpha-GAN and CSegSynth."""
+
+from dataclasses import replace
+
+from csegsynth_kit.maps import GRIDS
+from csegsynth_kit.models.alpha_gan import AlphaGANConfig, Objective
+from csegsynth_kit.models.presets.training import Preset, TrainConfig
+
+_PAPER = Preset(
+    "paper",
+    AlphaGANConfig(
+        GRIDS["paper"],
+        architecture="published",
+        answer_flags=False,
+        code_term="gaussian",
+        unconditional=Objective(reconstruction=100.0, warmup_steps=3000, critic_every=4),
+        conditional=Objective(volume=10.0, reconstructed_volume=10.0, triplet=1.0, critic_every=4),
+    ),
+    pretrain=TrainConfig(epochs=3000, batch_size=12, learning_rate=2e-5),
+    finetune=TrainConfig(
+        epochs=200,
+        batch_size=8,
+        learning_rate=1e-6,
+        learning_rates=(("transform", 1e-4),),
+        selection="mae",
+    ),
+)
+
+
+def _as_published(preset: Preset) -> Preset:
+    """Restore what the published scripts do and the ``paper`` preset mends."""
+    literal = {"cadence": "reference", "warmup": "whole"}
+    model = replace(
+        preset.model,
+        reconstruction_loss="bce",
+        penalty_norm="reference",
+        volume_loss="absolute",
+        volume_unit="mm3",
+        triplet_negative="reference",
+        unconditional=replace(preset.model.unconditional, cadence="reference"),
+        conditional=replace(
+            preset.model.conditional,
+            volume=100.0,
+            reconstructed_volume=100.0,
+            triplet=100.0,
+            penalty=1.0,
+            train_image_critic=False,
+            **literal,
+        ),
+    )
+    clipped = {"clip": "value", "clip_at": 1.0}
+    return Preset(
+        "paper-reference",
+        model,
+        replace(preset.pretrain, **clipped),
+        replace(preset.finetune, **clipped),
+    )
+
+
+# A code critic that lags behind lets the codes' mean run away, and with it all volumes.
+_COMPACT_GOAL = Objective(reconstruction=300.0, code_critic_steps=3, warmup_steps=50)
+
+_TINY = Preset(
+    "tiny",
+    AlphaGANConfig(
+        GRIDS["tiny"],
+        latent=128,
+        spare=32,
+        unconditional=_COMPACT_GOAL,
+        conditional=replace(_COMPACT_GOAL, volume=1.0),
+    ),
+    pretrain=TrainConfig(steps=150, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
+    # A few hundred participants are soon learned by heart: small steps from the good start.
+    finetune=TrainConfig(
+        steps=150,
+        learning_rate=1e-4,
+        betas=(0.5, 0.9),
+        schedule="cosine",
+        ema=0.99,
+        hide_answers=0.2,
+        selection="energy_score",
+    ),
+)
+
+_SMALL = replace(
+    _TINY,
+    name="small",
+    model=replace(_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
+)
+
+_FULL = replace(
+    _SMALL,
+    name="full",
+    model=replace(
+        _SMALL.model,
+        grid=GRIDS["full"],
+        doublings=2,
+        reader_widths=(24, 48, 64),
+    ),
+)
+
+CSEGSYNTH = (_PAPER, _as_published(_PAPER), _TINY, _SMALL, _FULL)

@@ -1,0 +1,65 @@
+"""Presets of VAE and C-VAE."""
+
+from dataclasses import replace
+
+from csegsynth_kit.maps import GRIDS
+from csegsynth_kit.models.presets.training import Preset, TrainConfig
+from csegsynth_kit.models.vae import VAEConfig, VAEObjective
+
+#: The published scripts weigh the divergence by 5e-4, but sum it over the 1024 entries of the
+#: code in pre-training and average it in fine-tuning. Here both are per entry.
+_PAPER = Preset(
+    "paper",
+    VAEConfig(
+        GRIDS["paper"],
+        architecture="published",
+        answer_flags=False,
+        unconditional=VAEObjective(kl=1024 * 5e-4),
+        conditional=VAEObjective(kl=5e-4, volume=10.0, reconstructed_volume=10.0),
+    ),
+    pretrain=TrainConfig(
+        epochs=500, batch_size=7, learning_rate=1e-5, optimizer="adamw", weight_decay=0.01
+    ),
+    finetune=TrainConfig(
+        epochs=2000,
+        batch_size=16,
+        learning_rate=1e-6,
+        learning_rates=(("encoder_shift", 1e-4), ("prior", 1e-4), ("decoder_shift", 1e-4)),
+        selection="mae",
+    ),
+)
+
+_TINY = Preset(
+    "tiny",
+    VAEConfig(
+        GRIDS["tiny"],
+        latent=128,
+        spare=32,
+        unconditional=VAEObjective(reconstruction=300.0, kl=1.0),
+        conditional=VAEObjective(reconstruction=300.0, kl=1.0, volume=1.0),
+    ),
+    pretrain=TrainConfig(steps=200, learning_rate=3e-4, ema=0.99),
+    finetune=TrainConfig(
+        steps=200,
+        learning_rate=3e-4,
+        schedule="cosine",
+        ema=0.99,
+        hide_answers=0.2,
+        validate_every=2,
+        selection="energy_score",
+    ),
+)
+
+_SMALL = replace(
+    _TINY,
+    name="small",
+    model=replace(_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
+)
+
+_FULL = replace(
+    _TINY,
+    name="full",
+    model=replace(_TINY.model, grid=GRIDS["full"], doublings=2, reader_widths=(24, 48, 64)),
+)
+
+CVAE = (_PAPER, _TINY, _SMALL, _FULL)

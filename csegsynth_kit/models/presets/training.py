@@ -1,0 +1,71 @@
+"""What a preset consists of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.models.base import Config
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one stage is trained.
+
+    Args:
+        epochs: Passes over the training participants; 0 if ``steps`` is given.
+        steps: Batches in all, rounded up to whole epochs; 0 if ``epochs`` is given.
+        batch_size: Participants per batch, over all processes together.
+        learning_rate: For every module not named in ``learning_rates``.
+        learning_rates: (module, learning rate) pairs.
+        optimizer: ``adam`` or ``adamw``.
+        betas: Of the optimizer.
+        weight_decay: Of the optimizer.
+        schedule: ``constant``, or ``cosine`` to a hundredth of the learning rate.
+        clip: Clip gradients by global ``norm``, each element by ``value`` (as published), or
+            not (``off``).
+        clip_at: Where.
+        ema: Decay per step of the averaged weights used for sampling; 0 samples with the raw
+            weights.
+        precision: ``fp32`` or ``bf16``.
+        hide_answers: Share of participants of each batch from whom a random part of the
+            answers is hidden, so that the model learns to do without them.
+        validate_every: Epochs between validations.
+        validation_draws: Maps per validation participant, from latents that never change.
+        selection: Which checkpoint is kept as best: the smallest validation ``energy_score``
+            or ``mae`` (both in training standard deviations), or the ``last``.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    learning_rates: tuple[tuple[str, float], ...] = ()
+    optimizer: Literal["adam", "adamw"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: Literal["norm", "value", "off"] = "norm"
+    clip_at: float = 1.0
+    ema: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    hide_answers: float = 0.0
+    validate_every: int = 1
+    validation_draws: int = 8
+    selection: Literal["energy_score", "mae", "last"] = "last"
+
+    def __post_init__(self):
+        if (self.epochs > 0) == (self.steps > 0):
+            raise ConfigError(
+                f"training for {self.epochs} epochs and {self.steps} steps",
+                "Give either epochs or steps.",
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that defines a training, but for the data and the seed."""
+
+    name: str
+    model: Config
+    pretrain: TrainConfig
+    finetune: TrainConfig

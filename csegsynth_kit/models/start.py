@@ -1,0 +1,113 @@
+"""Where our networks start: at principal components of maps, at regressions on features."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from csegsynth_kit.models.compact import (
+    CompactGenerator,
+    CompactTransform,
+    ComponentReader,
+    log_shares,
+    pooled_log_shares,
+)
+
+#: Components below this share of the largest are round-off.
+_SMALLEST_EIGENVALUE = 1e-9
+#: Variance left to code entries that do not vary, where 1 is usual.
+_SMALLEST_VARIANCE = 1e-4
+#: Penalties among which leave-one-out cross-validation on the training participants chooses.
+_PENALTIES = np.logspace(-1, 4, 16)
+
+
+@torch.no_grad()
+def start_from_components(
+    generator: CompactGenerator,
+    encoder: ComponentReader,
+    chunks: Iterable[Tensor],
+    *,
+    first: int,
+    last: int,
+) -> None:
+    """Start some templates at the principal components of the training maps.
+
+    With ``first`` 0 the mean is taken as well, and codes of the training maps have mean 0 and,
+    entry by entry, variance 1. Otherwise entries before ``first`` keep what they mean, and the
+    new ones describe what those leave over, its mean included: what a pre-training cohort of
+    young adults has never shown. Entries the maps have no dimensions for stay unused.
+
+    Args:
+        generator: Its templates ``first`` to ``last`` are set.
+        encoder: Its scores ``first`` to ``last`` are set.
+        chunks: (n, T, X, Y, Z) training maps, a few at a time.
+        first: First code entry.
+        last: One after the last.
+    """
+    if first == last:
+        return
+    coarse, total, count = [], 0.0, 0
+    for maps in chunks:
+        coarse.append(pooled_log_shares(maps, encoder.factor))
+        total, count = total + log_shares(maps).double().sum(0), count + len(maps)
+    logs = torch.cat(coarse).double()
+    if first == 0:
+        generator.coarse_mean.copy_(logs.mean(0).reshape(generator.coarse_mean.shape))
+        generator.fine_mean.copy_(total[None] / count)
+    mean = generator.coarse_mean.flatten().double()
+    known = F.normalize(encoder.axes[:first].double(), dim=1)
+    left = logs - mean
+    left = left - (left @ known.T) @ known
+    # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
+    values, vectors = torch.linalg.eigh(left @ left.T)
+    kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
+    values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
+    axes = left.T @ vectors / values.sqrt()
+    axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # eigenvectors come with an arbitrary sign
+    size = (values / (count - 1)).sqrt()
+    new = slice(first, first + kept)
+    generator.templates.weight[:, first:last] = 0
+    generator.templates.weight[:, new] = (axes * size).float()
+    encoder.axes[first:last], encoder.offset[first:last] = 0, 0
+    encoder.axes[new] = (axes / size).T.float()
+    encoder.offset[new] = -(mean @ axes / size).float()
+
+
+@torch.no_grad()
+def start_from_regression(transform: CompactTransform, features: Tensor, codes: Tensor) -> None:
+    """Start T at the ridge regression of the training participants' codes on their features.
+
+    Afterwards T(z, c) has the regression's mean, and the covariance of its residuals.
+
+    Args:
+        transform: Freshly built.
+        features: (N, F).
+        codes: (N, L) codes of the same participants' maps.
+    """
+    expanded = transform.expanded(features)
+    slopes, intercepts = ridge(expanded, codes)
+    transform.linear.weight.copy_(slopes)
+    transform.linear.bias.copy_(intercepts)
+    residuals = (codes - transform.linear(expanded)).double()
+    sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
+    # With few participants for many entries, correlations are mostly noise: shrink them.
+    correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
+    transform.mix.weight.copy_(torch.linalg.cholesky(torch.from_numpy(correlation)) * sd[:, None])
+
+
+def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit ridge regressions, one penalty per target, chosen by leave-one-out cross-validation.
+
+    Args:
+        inputs: (N, F).
+        targets: (N, D).
+
+    Returns:
+        Slopes (D, F) and intercepts (D,).
+    """
+    fit = RidgeCV(_PENALTIES, alpha_per_target=True).fit(inputs.cpu(), targets.cpu())
+    return torch.from_numpy(fit.coef_).to(targets), torch.from_numpy(fit.intercept_).to(targets)
