@@ -12,7 +12,7 @@ from csegsynth_kit.data.files import fingerprint
 from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.participants import Participants, read_participants
 from csegsynth_kit.data.place import lies_on
-from csegsynth_kit.data.readers.base import Scan, read_sidecar
+from csegsynth_kit.data.readers.base import IMAGE, Scan, read_sidecar
 from csegsynth_kit.data.readers.detect import Discovery, csf_definition
 from csegsynth_kit.errors import CohortError, ConfigError, MapError
 from csegsynth_kit.maps import Grid
@@ -63,10 +63,11 @@ class Job:
 
 
 def _state(file: Path) -> list:
-    """Return what changes when a file is written anew, or its sidecar edited."""
-    stat = file.stat() if file.exists() else None
-    known = [stat.st_size, stat.st_mtime_ns] if stat else []
-    return [str(file), *known, read_sidecar(file)]
+    """Return what changes when a file or its sidecar is written anew."""
+    found = [
+        path for path in (file, file.with_name(IMAGE.sub(".json", file.name))) if path.exists()
+    ]
+    return [str(file), *((path.stat().st_size, path.stat().st_mtime_ns) for path in found)]
 
 
 def find_tables(source: Path, participants: Tables | None) -> tuple[Path, ...]:
