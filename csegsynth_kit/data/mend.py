@@ -16,8 +16,9 @@ _CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0)
 #: A positive code is taken for one only if it is so many times the largest other number.
 _FAR = 3.0
 _NOT_ANSWERED = re.compile(
-    r"missing|unknown|refused|declined|no (answer|response|data)|don'?t know"
-    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded|done)",
+    r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
+    r"|missing (data|value|answer)|n/?a"
+    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded))( *\(.*\))?",
     re.IGNORECASE,
 )
 #: A column of which so many answers are numbers is numeric; the others are doubted.
@@ -67,9 +68,9 @@ def _described_codes(answers: pd.Series, described: Mapping, findings: list) -> 
     codes = [
         level
         for level, meaning in _levels(described).items()
-        if level != meaning and _NOT_ANSWERED.search(meaning)
+        if level != meaning and _NOT_ANSWERED.fullmatch(meaning.strip())
     ]
-    return _missing(answers, answers.isin(codes), "according to its .json", "note", findings)
+    return _missing(answers, answers.isin(codes), "according to its .json", "doubt", findings)
 
 
 def _named_sex(answers: pd.Series, described: Mapping) -> pd.Series:
@@ -82,6 +83,8 @@ def _named_sex(answers: pd.Series, described: Mapping) -> pd.Series:
 def _odd_cells(answers: pd.Series, described: Mapping, findings: list) -> pd.Series:
     answered = answers.dropna()
     commas = answered.str.match(_DECIMAL_COMMA)
+    if commas.any() and not _decimal(answered, commas):
+        return answers  # Thousands, or several choices in one cell: no guess is safe.
     numbers = pd.to_numeric(answered.where(~commas, answered.str.replace(",", ".")), "coerce")
     odd = numbers.isna()
     if (
@@ -98,6 +101,12 @@ def _odd_cells(answers: pd.Series, described: Mapping, findings: list) -> pd.Ser
         findings.append(Finding("note", f"column {answers.name}", "decimal-comma", text))
     where = answers.index.isin(answered.index[odd])
     return _missing(mended, where, "among numbers", "doubt", findings)
+
+
+def _decimal(answered: pd.Series, commas: pd.Series) -> bool:
+    """Tell whether commas can only be decimal: not 1,050, and few beside plain numbers."""
+    thousands = answered[commas].str.match(r"^-?\d{1,3},\d{3}$").any()
+    return not thousands and commas.mean() <= 1 - _MOSTLY
 
 
 def _numeric_codes(answers: pd.Series, described: Mapping, findings: list) -> pd.Series:

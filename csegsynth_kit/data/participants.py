@@ -76,7 +76,10 @@ def read_participants(
     path = Path(paths[0])
     raw, known, described, findings = _read_all([Path(p) for p in paths], id_column)
     persons = _persons(raw, known)
-    raw = raw.drop(columns=_PERSON, errors="ignore")
+    if _PERSON in raw:
+        raw = raw.drop(columns=_PERSON)
+        text = f"{len(raw)} rows belong to {persons.nunique()} persons; splits keep them together."
+        findings.append(Finding("note", f"column {_PERSON}", "persons", text))
     missing = set(kinds or {}) - set(raw.columns)
     if missing:
         raise TableError(
@@ -260,4 +263,7 @@ def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame,
 def _persons(raw: pd.DataFrame, known: KnownTable | None) -> pd.Series:
     pattern = r"MR\d+$" if known and known.name.startswith("OASIS-1") else r"$^"
     own = pd.Series([re.sub(pattern, "", i) for i in raw.index], index=raw.index, name=_PERSON)
-    return raw[_PERSON].fillna(own).astype(object) if _PERSON in raw else own
+    if _PERSON not in raw:
+        return own
+    stated = raw[_PERSON].map(participant_id, na_action="ignore")
+    return stated.fillna(own).astype(object)

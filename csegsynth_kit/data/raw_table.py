@@ -1,6 +1,7 @@
 """Delimited files of answers as text: separators, headers, and what stands for a missing answer."""
 
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -51,7 +52,13 @@ def read_table(path: Path) -> pd.DataFrame:
     raw = pd.DataFrame([row for _, row in body], columns=header, dtype=object)
     raw = _named(raw, path)
     if separator == ";":
-        raw = raw.map(lambda a: a.replace(",", ".") if _DECIMAL_COMMA.match(a) else a)
+        for name in raw.columns:  # Only where the whole column becomes numbers by it.
+            mended = raw[name].where(
+                ~raw[name].str.match(_DECIMAL_COMMA), raw[name].str.replace(",", ".")
+            )
+            answered = mended[~mended.isin(MISSING)]
+            if pd.to_numeric(answered, errors="coerce").notna().all():
+                raw[name] = mended
     return raw.mask(raw.isin(MISSING), np.nan)
 
 
@@ -62,7 +69,7 @@ def _rows(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
         text = path.read_text(encoding="utf-8-sig")
         header = text.lstrip().split("\n", 1)[0]
         separator = next((s for s in (usual, "\t", ";", ",") if s in header), usual)
-        reader = csv.reader(text.splitlines(), delimiter=separator, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise TableError(

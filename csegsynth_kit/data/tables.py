@@ -138,7 +138,7 @@ SENSITIVE = re.compile(
 #: Quantities computed from the very scan whose volumes are to be predicted.
 SCAN_DERIVED = re.compile(
     r"thickness|volume|vol$|vol(not|-to-)|icv|nwbv|^asf$|(^|_)e?tiv($|_)|surface_?area"
-    r"|_(wm|gm|csf)_ml$|^(wm|gm|csf|lv)_ml$|_mm3$|hypointens|^(left|right|lh|rh)[-_]"
+    r"|_(wm|gm|csf)_ml$|^(wm|gm|csf|lv)_ml$|_mm3$|hypointens|^(left|right|lh|rh)-|^[lr]h_"
     r"|^(wm|gm|csf|wmv|gmv|csfv|tbv|tgmv|lvv)$|^total_?(gr[ae]y|white|brain)"
     r"|ventricle|^brain[-_]?stem$|^optic-chiasm$|surfaceholes|^cc_(anterior|posterior|central|mid)",
     re.IGNORECASE,

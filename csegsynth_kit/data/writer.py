@@ -127,13 +127,15 @@ class CohortWriter:
         if not self._journal.exists():
             return {}
         records, whole = {}, []
-        for line in self._journal.read_text(encoding="utf-8").splitlines(keepends=True):
+        for line in self._journal.read_text(encoding="utf-8").split("\n"):
+            if not line:
+                continue
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 break  # Cut off in the middle of this line: that participant is done again.
             records[record["participant_id"]] = record
-            whole.append(line)
+            whole.append(f"{line}\n")
         self._journal.write_text("".join(whole), encoding="utf-8")
         return records
 

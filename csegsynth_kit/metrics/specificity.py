@@ -56,6 +56,10 @@ def specificity(
     n = len(truth)
     if n < 10:
         raise ConfigError(f"there are {n} people", "Give at least 10.")
+    if not (np.isfinite(predicted).all() and np.isfinite(truth).all() and (scale > 0).all()):
+        raise ConfigError(
+            "predictions, truth or scale are not finite numbers", "Leave out incomplete people."
+        )
     distance = np.linalg.norm((predicted[None] - truth[:, None]) / scale, axis=-1)
     own, others = np.diag(distance), distance.mean(axis=1)
     rng = np.random.default_rng(seed)

@@ -83,6 +83,26 @@ def test_levels_that_mean_not_answered_are_missing(tmp_path):
     assert people.frame["score"].isna().sum() == 2
 
 
+@pytest.mark.parametrize("meaning", ["declined", "homework not done", "never missing work"])
+def test_levels_that_only_sound_so_are_answers(tmp_path, meaning):
+    described = {"score": {"Levels": {"8": meaning, "9": "improved"}}}
+    text = "participant_id\tscore\n" + "\n".join(f"sub-{i}\t{8 + i % 2}" for i in range(8))
+    assert read_participants(table(tmp_path, text, described)).frame["score"].notna().all()
+
+
+@pytest.mark.parametrize("values", [["1,050", "12,500"], ["1,2"] * 10])
+def test_thousands_and_choices_are_no_decimals(tmp_path, values):
+    people = read_participants(table(tmp_path, rows(values)))
+    assert not people.columns[0].numeric
+
+
+def test_only_line_ends_end_a_line(tmp_path):
+    text = 'participant_id\tnote\tage\nsub-1\tfoo\x0bb\t20\nsub-2\t"a\nb"\t30\n'
+    people = read_participants(table(tmp_path, text))
+    assert people.frame["age"].tolist() == [20, 30]
+    assert people.frame["note"].iloc[1] == "a\nb"
+
+
 def test_one_odd_cell_makes_no_number_a_text(tmp_path):
     people = read_participants(table(tmp_path, rows(["89+", "61,5"], "age")))
     age = next(c for c in people.columns if c.name == "age")
@@ -127,7 +147,7 @@ def test_broken_descriptions_are_refused_by_name(tmp_path, described, message):
 
 
 def test_rows_may_name_their_person(tmp_path):
-    text = "participant_id\tage\tperson_id\nsub-1a\t31\tsub-1\nsub-1b\t32\tsub-1\nsub-2\t42\tn/a\n"
+    text = "participant_id\tage\tperson_id\nsub-1a\t31\tsub-1\nsub-1b\t32\t1\nsub-2\t42\tn/a\n"
     people = read_participants(table(tmp_path, text))
     assert people.persons.tolist() == ["sub-1", "sub-1", "sub-2"]
     assert list(people.frame) == ["age"]
@@ -140,7 +160,10 @@ def test_measurements_of_the_scan_are_recognized():
         "ICV eTIV lhCortexVol Left-Hippocampus WM-hypointensities Optic-Chiasm SurfaceHoles gm_ml "
         "EstimatedTotalIntraCranialVol mean_thickness"
     )
-    asked = "age sex BMI csf_abeta accuracy stem_score total_score education wm_span"
+    asked = (
+        "age sex BMI csf_abeta accuracy stem_score total_score education wm_span left_handed "
+        "right_grip_kg left_eye_acuity"
+    )
     assert [name for name in aseg.split(" ") if not SCAN_DERIVED.search(name)] == []
     assert [name for name in asked.split(" ") if SCAN_DERIVED.search(name)] == []
 

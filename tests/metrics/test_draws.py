@@ -95,6 +95,14 @@ def test_perfect_predictions_are_wholly_specific(rng):
     assert (found.index, found.rank, found.p, found.n) == (1, 1, 0.01, 40)
 
 
+def test_what_is_not_finite_is_refused(rng):
+    truth = rng.normal(size=(20, 3))
+    broken = truth.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ConfigError, match="not finite"):
+        specificity(broken, truth, np.ones(3))
+
+
 def test_columns_count_by_their_scale(rng):
     truth = rng.normal(size=(200, 2)) * [1, 1000]
     predicted = np.column_stack([truth[:, 0], 1000 * rng.normal(size=200)])

@@ -167,7 +167,9 @@ def read_sidecar(path: Path) -> dict:
 
 def data_set_of(folder: Path) -> dict:
     """Return the nearest ``dataset_description.json``, in a folder or up to three above it."""
-    places = [folder, *list(folder.resolve().parents)[:3]]
+    # As the user names it first: a linked folder belongs to the data set that links it.
+    named, real = ([p, *list(p.parents)[:3]] for p in (folder.absolute(), folder.resolve()))
+    places = [*named, *real]
     described = (place / "dataset_description.json" for place in places)
     return _json(next((path for path in described if path.exists()), folder / "none.json"))
 

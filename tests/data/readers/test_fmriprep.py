@@ -119,6 +119,14 @@ def test_the_data_set_states_that_it_is_synthetic(tmp_path):
     assert read_subject(discover(tmp_path).scans[0]).sidecar["Synthetic"] is True
 
 
+def test_a_linked_folder_belongs_to_the_data_set_that_links_it(tmp_path):
+    write_probseg(tmp_path / "store", "sub-01")
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "bids" / "sub-01").symlink_to(tmp_path / "store" / "sub-01")
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Synthetic": true}')
+    assert read_subject(discover(tmp_path / "bids").scans[0]).sidecar["Synthetic"]
+
+
 def test_a_dseg_without_a_tissue_is_refused(tmp_path):
     tissues, affine = head()
     save(tmp_path / "sub-01_dseg.nii.gz", (tissues[1] > 0.5).astype(np.uint8), affine)
