@@ -109,8 +109,9 @@ def generate_command(options: argparse.Namespace) -> None:
     maps = generate(model, _people(options), n=options.n, seed=options.seed)
     for warning in maps.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
-    name = options.name if options.participants is None else None
-    maps.to_bids(options.out, participant=name)
+    if options.participants is None:
+        maps = maps.named(options.name)
+    maps.to_bids(options.out)
     volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
     print(volumes[["WM", "GM", "CSF"]].round(1).to_string())
     print(f"{options.out}: {len(maps)} synthetic maps")
@@ -118,7 +119,11 @@ def generate_command(options: argparse.Namespace) -> None:
 
 def _people(options: argparse.Namespace):
     if options.participants is not None:
-        return read_participants(options.participants).frame
+        people = read_participants(options.participants)
+        for finding in people.findings:
+            if finding.severity == "doubt":
+                print(f"WARNING: {finding.subject}: {finding.message}", file=sys.stderr)
+        return people.frame
     if options.person is None:
         return None
     try:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +42,19 @@ class SyntheticMaps(SegmentationMaps):
     warnings: tuple[str, ...]
     card: dict
 
+    def named(self, participant: str) -> "SyntheticMaps":
+        """Name the maps ``sub-NAMEdraw01`` and so on: each is another plausible individual."""
+        labels = tuple(f"sub-{participant}draw{i + 1:02d}" for i in range(len(self)))
+        return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
+
     def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
         """Write a BIDS derivative that says it is synthetic.
 
         Args:
             out: Folder of the derivative.
-            participant: A name for the person; each draw becomes a participant of its own,
-                ``sub-NAMEdraw01`` and so on, because each is another plausible individual.
+            participant: A name for the person; see :meth:`named`.
         """
-        maps = self
-        if participant is not None:
-            labels = [f"sub-{participant}draw{i + 1:02d}" for i in range(len(self))]
-            maps = SegmentationMaps(self.probabilities, self.grid, tuple(labels))
-        answers = self.answers.set_axis(list(maps.labels))
+        maps = self if participant is None else self.named(participant)
         about = {
             "GeneratedFrom": "the answers in participants.tsv",
             "TrainedOnSimulatedData": self.card["simulated"],
@@ -67,7 +67,7 @@ class SyntheticMaps(SegmentationMaps):
             synthetic=True,
             csf_definition=self.card["csf_definition"],
             extra=about,
-            participants=answers,
+            participants=maps.answers,
             columns=self.columns,
             dtype="float32",  # Steps of 1/255 would round away the faint edges of soft maps.
         )
@@ -252,12 +252,20 @@ def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.Dat
         return labels, pd.DataFrame(index=list(labels))
     repeated = table.loc[table.index.repeat(n)]
     draws = np.tile(np.arange(1, n + 1), len(table))
-    people = np.repeat(np.arange(1, len(table) + 1), n)
+    people = np.repeat(_names(table), n)
     labels = tuple(
-        f"sub-synthetic{p:04d}" + (f"draw{d:02d}" if n > 1 else "")
+        f"sub-synthetic{p}" + (f"draw{d:02d}" if n > 1 else "")
         for p, d in zip(people, draws, strict=True)
     )
     return labels, repeated.set_axis(list(labels))
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """Return the ids of a table of participants, else numbers."""
+    ids = [str(i) for i in table.index]
+    if table.index.name == "participant_id" and len(set(ids)) == len(ids):
+        return [i.removeprefix("sub-") for i in ids]
+    return [f"{i:04d}" for i in range(1, len(ids) + 1)]
 
 
 def grid_of_people(person: Mapping, feature: str, values: Iterable) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What is to be prepared: everything that can be settled, or refused, before the long work."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,7 +125,8 @@ def settle(
         text = "there is no table of participants, so the cohort has no features."
         findings.append(Finding("note", "cohort", "no-table", text))
     else:
-        findings += answers.findings
+        answers, restored = _with_lost_zeros(answers, [scan.participant for scan in scans])
+        findings += [*answers.findings, *restored]
         scans, noted = _with_answers(scans, answers, tables[0])
         findings += [
             *noted,
@@ -148,6 +150,27 @@ def settle(
     )
 
 
+def _with_lost_zeros(
+    answers: Participants, ids: Sequence[str]
+) -> tuple[Participants, list[Finding]]:
+    """Match ids that a spreadsheet took for numbers (1) with those of the maps (0001)."""
+
+    def bare(i: str) -> str:
+        return re.sub(r"^sub-0+(?=\d+$)", "sub-", i)
+
+    counted, rows = Counter(map(bare, ids)), answers.frame.index
+    theirs = {bare(i): i for i in ids if counted[bare(i)] == 1}
+    lost = {i: theirs[i] for i in rows if i not in ids and i in theirs and theirs[i] not in rows}
+    if not lost:
+        return answers, []
+    first = next(iter(lost))
+    text = f"{len(lost)} ids lack the zeros of their maps, such as {first} for {lost[first]}."
+    persons = answers.persons.rename(lost).replace(lost)
+    frame = answers.frame.rename(index=lost)
+    finding = Finding("doubt", "cohort", "lost-zeros", text)
+    return replace(answers, frame=frame, persons=persons), [finding]
+
+
 def _with_answers(
     scans: list[Scan], answers: Participants, table: Path
 ) -> tuple[list[Scan], list[Finding]]:
@@ -158,8 +181,7 @@ def _with_answers(
     if not kept:
         raise CohortError(
             f"none of its {len(rows)} ids has a map: rows are like {rows[0]}, maps like {ids[0]}",
-            "Give the table of these participants, with ids as in the names of the maps, or an "
-            "empty list of tables to go without.",
+            "Give the table of these participants, with ids as in the names of the maps, or none.",
             table,
         )
     return kept, findings

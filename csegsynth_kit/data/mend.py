@@ -12,9 +12,17 @@ from csegsynth_kit.data.schema import SEX_WORDS
 from csegsynth_kit.errors import TableError
 
 #: Numbers that tables use for "not answered".
-_CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0)
+_CODES = tuple(
+    sign * float(digit * times)
+    for digit in "789"
+    for times in (1, 2, 3, 4)
+    for sign in (-1, 1)
+    if sign < 0 or times > 2
+)
 #: A positive code is taken for one only if it is so many times the largest other number.
-_FAR = 3.0
+_FAR = 5.0
+#: Zeros are doubted where all other numbers are at least this: a weight of 0, a BMI of 0.
+_FAR_FROM_ZERO = 10.0
 _NOT_ANSWERED = re.compile(
     r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
     r"|missing (data|value|answer)|n/?a"
@@ -24,13 +32,18 @@ _NOT_ANSWERED = re.compile(
 #: A column of which so many answers are numbers is numeric; the others are doubted.
 _MOSTLY = 0.9
 _FEWEST = 10
+#: Words among numbers are no accident unless the numbers have more values than codes would.
+_MOST_CODES = 20
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
+#: Commas that separate thousands, or several choices in one cell.
+_OTHER_COMMA = re.compile(r"^-?\d{1,3},\d{3}$|^\d,\d$")
+_BOUND = re.compile(r"^[<>≤≥]=?\s*(\d+(?:\.\d+)?)$|^(\d+(?:\.\d+)?)\s*\+$")
 _POSSIBLE_AGE_YEARS = (0.0, 120.0)
 
 
 def mend_answers(
     answers: pd.Series, described: Mapping, kind: str | None, path: Path
-) -> tuple[pd.Series, list[Finding]]:
+) -> tuple[pd.Series, Mapping, list[Finding]]:
     """Set what is no answer missing, and say so.
 
     Args:
@@ -39,19 +52,29 @@ def mend_answers(
         kind: The kind the user or the table states, if any.
         path: The table, for messages.
 
+    Returns:
+        The answers, the entry without levels that mean "not answered", and what was changed.
+
     Raises:
         TableError: if ages are not between 0 and 120 years.
     """
     findings: list[Finding] = []
-    answers = _described_codes(answers, described, findings)
+    levels = _levels(described)
+    unanswered = [k for k, v in levels.items() if k != v and _NOT_ANSWERED.fullmatch(v.strip())]
+    if unanswered:
+        where = answers.map(_plain, na_action="ignore").isin(unanswered)
+        answers = _missing(answers, where, "according to its .json", "note", findings)
+        kept = {k: v for k, v in levels.items() if k not in unanswered}
+        described = {**described, "Levels": kept}
     if answers.name == "sex":
-        answers = _named_sex(answers, described)
-    if kind in (None, "continuous"):
-        answers = _odd_cells(answers, described, findings)
-        answers = _numeric_codes(answers, described, findings)
+        answers = _named_sex(answers, levels)
+    if kind in (None, "continuous") and not described.get("Levels"):
+        answers = _odd_cells(answers, findings)
+    if kind in (None, "continuous", "ordinal"):
+        answers = _numeric_codes(answers, levels, findings)
     if answers.name == "age":
         _check_age(answers, path)
-    return answers, findings
+    return answers, described, findings
 
 
 def _levels(described: Mapping) -> dict[str, str]:
@@ -63,62 +86,72 @@ def _levels(described: Mapping) -> dict[str, str]:
     )
 
 
-def _described_codes(answers: pd.Series, described: Mapping, findings: list) -> pd.Series:
-    """Apply the .json: a level that means "not administered" is no answer."""
-    codes = [
-        level
-        for level, meaning in _levels(described).items()
-        if level != meaning and _NOT_ANSWERED.fullmatch(meaning.strip())
-    ]
-    return _missing(answers, answers.isin(codes), "according to its .json", "doubt", findings)
+def _plain(answer: str) -> str:
+    """Write 1.0, as spreadsheets do, as 1."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", answer)
 
 
-def _named_sex(answers: pd.Series, described: Mapping) -> pd.Series:
+def _named_sex(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
     """Decode numbers that the .json names."""
-    names = {k: SEX_WORDS.get(v.strip().lower()) for k, v in _levels(described).items()}
+    names = {k: SEX_WORDS.get(v.strip().lower()) for k, v in levels.items()}
     names = {code: name for code, name in names.items() if name}
-    return answers.map(lambda a: names.get(a, a), na_action="ignore")
+    return answers.map(lambda a: names.get(_plain(a), a), na_action="ignore")
 
 
-def _odd_cells(answers: pd.Series, described: Mapping, findings: list) -> pd.Series:
+def _odd_cells(answers: pd.Series, findings: list) -> pd.Series:
+    """Read decimal commas and bounds such as 89+ as numbers; set what remains odd missing."""
     answered = answers.dropna()
+    if len(answered) < _FEWEST:
+        return answers
     commas = answered.str.match(_DECIMAL_COMMA)
-    if commas.any() and not _decimal(answered, commas):
-        return answers  # Thousands, or several choices in one cell: no guess is safe.
-    numbers = pd.to_numeric(answered.where(~commas, answered.str.replace(",", ".")), "coerce")
+    if answered[commas].str.match(_OTHER_COMMA).any():
+        return answers  # No guess is safe.
+    bounds = answered.str.match(_BOUND)
+    text = answered.mask(commas, answered.str.replace(",", "."))
+    text = text.mask(bounds, answered.map(_bound))
+    numbers = pd.to_numeric(text, "coerce")
     odd = numbers.isna()
-    if (
-        described.get("Levels")
-        or not (odd.any() or commas.any())
-        or len(answered) < _FEWEST
-        or odd.mean() > 1 - _MOSTLY
-    ):
+    words = odd & answered.str.contains(r"[^\W\d_]")
+    changed = int((odd | commas | bounds).sum())
+    coded = words.any() and numbers.nunique() <= _MOST_CODES
+    if not changed or odd.mean() > 1 - _MOSTLY or coded:
         return answers
     mended = answers.copy()
-    mended[answered.index[commas]] = answered[commas].str.replace(",", ".")
+    mended[text.index] = text
+    subject = f"column {answers.name}"
     if commas.any():
-        text = f"{int(commas.sum())} numbers with a decimal comma are read as numbers."
-        findings.append(Finding("note", f"column {answers.name}", "decimal-comma", text))
+        told = f"{int(commas.sum())} numbers with a decimal comma are read as numbers."
+        findings.append(Finding("note", subject, "decimal-comma", told))
+    if bounds.any():
+        told = f"{int(bounds.sum())} bounds ({answered[bounds].iloc[0]}) count as their number."
+        findings.append(Finding("doubt", subject, "bounds", told))
     where = answers.index.isin(answered.index[odd])
     return _missing(mended, where, "among numbers", "doubt", findings)
 
 
-def _decimal(answered: pd.Series, commas: pd.Series) -> bool:
-    """Tell whether commas can only be decimal: not 1,050, and few beside plain numbers."""
-    thousands = answered[commas].str.match(r"^-?\d{1,3},\d{3}$").any()
-    return not thousands and commas.mean() <= 1 - _MOSTLY
+def _bound(answer: str) -> str:
+    match = _BOUND.match(answer)
+    return (match[1] or match[2]) if match else answer
 
 
-def _numeric_codes(answers: pd.Series, described: Mapping, findings: list) -> pd.Series:
+def _numeric_codes(answers: pd.Series, levels: Mapping[str, str], findings: list) -> pd.Series:
     numbers = pd.to_numeric(answers, errors="coerce")
     if numbers.notna().sum() < answers.notna().sum():
         return answers
-    suspects = numbers.isin([c for c in _CODES if f"{c:g}" not in _levels(described)])
+    suspects = numbers.isin([c for c in _CODES if f"{c:g}" not in levels])
     others = numbers[~suspects].dropna()
-    if not suspects.any() or not len(others) or others.min() < 0:
+    if not len(others):
         return answers
-    far = suspects & ((numbers < 0) | (numbers > _FAR * others.max()))
-    return _missing(answers, far, "which no other answer comes near", "doubt", findings)
+    negative = suspects & (numbers < 0) & (others.min() >= 0)
+    positive = suspects & (numbers > _FAR * max(others.max(), 1))
+    if (others == 0).any() and others[others != 0].min() >= _FAR_FROM_ZERO:
+        text = (
+            f"{int((others == 0).sum())} answers are 0, and all others at least "
+            f"{others[others != 0].min():g}. Write n/a if 0 means not answered."
+        )
+        findings.append(Finding("doubt", f"column {answers.name}", "far-zeros", text))
+    why = "which no other answer comes near"
+    return _missing(answers, negative | positive, why, "doubt", findings)
 
 
 def _missing(

@@ -93,7 +93,7 @@ def read_participants(
     for name in raw.columns:
         about = described.get(name, {})
         kind = (kinds or {}).get(name) or about.get("Kind") or stated.get(name, (None,))[0]
-        answers, mended = mend_answers(raw[name], about, kind, path)
+        answers, about, mended = mend_answers(raw[name], about, kind, path)
         findings += mended
         column, values = type_column(answers, known, about, kinds or {})
         columns.append(column)

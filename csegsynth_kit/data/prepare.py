@@ -230,9 +230,10 @@ def _provenance(
     answers = job.participants
     persons = answers.persons.to_dict() if answers else {}
     excluded = [f for f in findings if f.severity == "excluded"]
-    statement = data_set_of(job.discovery.source).get("Statement")
+    folders = {scan.files[0].parent for scan in job.scans if scan.participant in set(kept)}
+    statements = {data_set_of(folder).get("Statement", "") for folder in folders} - {""}
     return {
-        **({"statement": statement} if statement else {}),
+        **({"statement": " ".join(sorted(statements))} if statements else {}),
         "source": str(job.discovery.source.resolve()),
         "layout": job.discovery.layout,
         "tables": [str(table) for table in job.tables],

@@ -23,7 +23,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises:
         TableError: if the file is absent, no text in UTF-8 or empty, if a row has more answers
-            than there are columns, or if columns have no name or share one.
+            or fewer than there are columns, or if columns have no name or share one.
     """
     if not path.exists():
         raise TableError("the file does not exist", "Check the path.", path)
@@ -40,13 +40,12 @@ def read_table(path: Path) -> pd.DataFrame:
     for line, row in body:
         while len(row) > len(header) and not row[-1]:
             row.pop()
-        if len(row) > len(header):
+        if len(row) != len(header):  # Too short is no better: which answer is it that lacks?
             raise TableError(
                 f"line {line} has {len(row)} answers, but there are {len(header)} columns",
-                "Quote answers that hold the separator, or remove what is too much.",
+                "Quote answers that hold the separator, and write n/a where one is missing.",
                 path,
             )
-        row += [""] * (len(header) - len(row))
     if not body:
         raise TableError("has no rows", "Give a table with one row per participant.", path)
     raw = pd.DataFrame([row for _, row in body], columns=header, dtype=object)
@@ -67,8 +66,9 @@ def _rows(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     usual = "\t" if path.suffix in (".tsv", ".txt") else ","
     try:
         text = path.read_text(encoding="utf-8-sig")
-        header = text.lstrip().split("\n", 1)[0]
-        separator = next((s for s in (usual, "\t", ";", ",") if s in header), usual)
+        text = re.sub(r'^"?sep=.?"?\r?\n', "", text.lstrip("\r\n"))  # Written by Excel.
+        header = text.split("\n", 1)[0]
+        separator = max((usual, "\t", ";", ","), key=header.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error, OSError) as error:

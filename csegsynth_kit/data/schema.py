@@ -189,7 +189,7 @@ def _unusable(answers: pd.Series, column: Column) -> str:
     if answers.notna().sum() == 0:
         return "nobody answered it"
     if answers.nunique() == 1:
-        return f"everybody gave the same answer ({answers.dropna().iloc[0]})"
+        return f"all {answers.notna().sum()} who answered gave the same answer"
     if column.kind == "text":
         return "it is free text"
     return ""

@@ -44,7 +44,8 @@ class CohortWriter:
         if (self.partial / "plan.json").exists():
             if json.loads((self.partial / "plan.json").read_text(encoding="utf-8")) != plan:
                 raise CohortError(
-                    "holds a half-finished cohort made from another source or with other options",
+                    "holds a half-finished cohort made from another source or with other options, "
+                    "or files of its source have changed since",
                     f"Repeat the command that began it, or remove it: rm -r '{self.partial}'.",
                     self.partial,
                 )

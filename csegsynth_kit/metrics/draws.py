@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.metrics.volumes import resamples
+from csegsynth_kit.metrics.volumes import ratio_of_means, resamples
 
 
 def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -91,14 +91,13 @@ def draw_scores(
     """
     model, other = crps(draws, truth), crps_normal(reference, residual_sd, truth)
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
-    ratios = model[rows].mean(axis=1) / other[rows].mean(axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
+    ratio, low, high = ratio_of_means(model, other, rows)
     return pd.DataFrame(
         {
             "tissue": list(MEASURED),
             "crps_ml": model.mean(axis=0),
             "reference_ml": other.mean(axis=0),
-            "ratio": model.mean(axis=0) / other.mean(axis=0),
+            "ratio": ratio,
             "ratio_low": low,
             "ratio_high": high,
             "n": len(truth),

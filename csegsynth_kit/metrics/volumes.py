@@ -123,6 +123,17 @@ def score_table(
     return pd.DataFrame(table)
 
 
+def ratio_of_means(losses: np.ndarray, others: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Compare two predictors by their (N, K) losses on the same people, resample by resample.
+
+    Returns:
+        (3, K): the ratio of mean losses, and its 95 % interval over the (times, N) resamples.
+    """
+    ratios = losses[rows].mean(axis=1) / others[rows].mean(axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
+    return np.stack([losses.mean(axis=0) / others.mean(axis=0), low, high])
+
+
 def mae_ratio(
     predicted: np.ndarray,
     reference: np.ndarray,
@@ -141,11 +152,7 @@ def mae_ratio(
     """
     predicted, reference, truth = map(with_brain, (predicted, reference, truth))
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
-    ratios = mean_absolute_error(predicted[rows], truth[rows]) / mean_absolute_error(
-        reference[rows], truth[rows]
-    )
-    low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
-    ratio = mean_absolute_error(predicted, truth) / mean_absolute_error(reference, truth)
+    ratio, low, high = ratio_of_means(np.abs(predicted - truth), np.abs(reference - truth), rows)
     verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
     return pd.DataFrame(
         {

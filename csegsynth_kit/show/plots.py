@@ -7,8 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from csegsynth_kit.analysis.truth import Truth
@@ -78,13 +82,13 @@ def history(
 def agreement(
     truth: np.ndarray, predicted: np.ndarray, *, tissue: str = "GM", ax: Axes | None = None
 ) -> Axes:
-    """Scatter (N,) predicted against (N,) real volumes of a tissue, with the identity line."""
+    """Scatter (N,) predicted against (N,) observed volumes of a tissue, with the identity line."""
     ax = plt.gca() if ax is None else ax
     ax.scatter(truth, predicted, s=10, color=COLORS[tissue], alpha=0.75, linewidths=0)
     low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
     ax.plot([low, high], [low, high], **_TRUTH)
     ax.set_aspect("equal")
-    ax.set(xlabel=f"Real {tissue} (mL)", ylabel=f"Predicted {tissue} (mL)")
+    ax.set(xlabel=f"Observed {tissue} (mL)", ylabel=f"Predicted {tissue} (mL)")
     return ax
 
 
@@ -125,7 +129,7 @@ def importance(
     tissue: str = "GM",
     ax: Axes | None = None,
 ) -> Axes:
-    """Show each feature's effect on a tissue, largest first.
+    """Show each feature's effect on a tissue; the largest over all tissues comes first.
 
     Args:
         table: From ``analysis.importance.gradient_importance``.
@@ -135,8 +139,9 @@ def importance(
         ax: Where to draw.
     """
     ax = plt.gca() if ax is None else ax
-    rows = table[table["tissue"] == tissue].sort_values("importance_ml", ascending=False)
-    names = list(rows["feature"])
+    largest = table.groupby("feature")["importance_ml"].max().sort_values(ascending=False)
+    names = list(largest.index)
+    rows = table[table["tissue"] == tissue].set_index("feature").loc[names].reset_index()
     ax.axvline(0, color="#BBBBBB", linewidth=0.8)
     if regression is not None:
         own = regression[regression["tissue"] == tissue].set_index("feature").reindex(names)
@@ -209,7 +214,7 @@ def trajectories(
         sharey="col",
         sharex=True,
     )
-    for row, (name, curve) in zip(axes, curves.items(), strict=True):
+    for i, (row, (name, curve)) in enumerate(zip(axes, curves.items(), strict=True)):
         expected = None if truth is None else truth.predict(people[name])
         for t, (ax, tissue) in enumerate(zip(row, MEASURED, strict=True)):
             known = None
@@ -217,15 +222,27 @@ def trajectories(
                 known = pd.Series(expected[:, t], index=people[name]["age"].to_numpy())
             trajectory(curve, lines[name], known, tissue=tissue, ax=ax)
             ax.set_title(f"{name}: {tissue}")
-            ax.set_xlabel("Age (years)" if row is axes[-1] else "")
-    shared_legend(figure, axes[0, 0])
+            ax.set_xlabel("Age (years)" if i == len(axes) - 1 else "")
+    shared_legend(figure, axes[0])
     return figure
 
 
-def shared_legend(figure: Figure, ax: Axes) -> None:
-    """Say below the figure what the marks of one panel, and of those like it, mean."""
-    handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Say below the figure what the marks of panels alike mean, each in all of its colors."""
+    _, names = axes[0].get_legend_handles_labels()
+    marks = zip(*(ax.get_legend_handles_labels()[0] for ax in axes), strict=True)
+    handles = [own if len({_color(mark) for mark in own}) > 1 else own[0] for own in marks]
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=len(names),
+        handler_map={tuple: HandlerTuple(ndivide=None)},
+    )
+
+
+def _color(mark: Artist) -> str:
+    return to_hex(mark.get_color() if isinstance(mark, Line2D) else mark.get_edgecolor()[0])
 
 
 def only_first_names(axes: Sequence[Axes]) -> None:

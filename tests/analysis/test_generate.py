@@ -122,6 +122,7 @@ def test_shared_latents_leave_the_answers_as_the_only_difference(model):
 
 def test_export_says_that_it_is_synthetic_and_is_read_back(model, tmp_path):
     maps = generate(model, {**PERSON, "age": 120}, n=2, seed=0)
+    assert maps.named("grandma").labels == ("sub-grandmadraw01", "sub-grandmadraw02")
     maps.to_bids(tmp_path / "out", participant="grandma")
     scans = discover(tmp_path / "out").scans
     assert [scan.participant for scan in scans] == ["sub-grandmadraw01", "sub-grandmadraw02"]

@@ -43,6 +43,18 @@ def test_a_row_with_too_many_answers_is_refused(tmp_path):
         read_participants(path)
 
 
+def test_a_row_with_too_few_answers_is_refused(tmp_path):
+    path = table(tmp_path, "id,age,sex,bmi\n1,31,F,20\n2,30,22\n", name="a.csv")
+    with pytest.raises(TableError, match="line 3 has 3 answers"):
+        read_participants(path)
+
+
+def test_the_separator_is_the_one_that_separates_most(tmp_path):
+    text = "sep=;\nid;Years, months;sex\n1;31, 2;F\n2;30, 4;M\n"
+    people = read_participants(table(tmp_path, text, name="a.csv"))
+    assert list(people.frame) == ["Years, months", "sex"]
+
+
 def test_semicolons_bring_decimal_commas(tmp_path):
     path = table(tmp_path, "participant_id;age\nsub-1;31,5\nsub-2;42\n", name="p.csv")
     assert read_participants(path).frame["age"].tolist() == [31.5, 42]
@@ -107,9 +119,40 @@ def test_one_odd_cell_makes_no_number_a_text(tmp_path):
     people = read_participants(table(tmp_path, rows(["89+", "61,5"], "age")))
     age = next(c for c in people.columns if c.name == "age")
     assert age.kind == "continuous"
+    assert people.frame["age"].iloc[-3:].tolist() == [67, 89, 61.5]
+    assert {"bounds", "decimal-comma"} <= codes(people)
+    people = read_participants(table(tmp_path, rows(["?"], "age")))
     assert people.frame["age"].isna().sum() == 1
-    assert people.frame["age"].iloc[-1] == 61.5
-    assert {"taken-as-missing", "decimal-comma"} <= codes(people)
+    assert "taken-as-missing" in codes(people)
+
+
+def test_words_among_codes_are_answers(tmp_path):
+    answers = ["0"] * 28 + ["fluoxetine", "sertraline"]
+    text = "participant_id\tmedication\n" + "\n".join(
+        f"sub-{i:02d}\t{a}" for i, a in enumerate(answers)
+    )
+    people = read_participants(table(tmp_path, text))
+    assert people.frame["medication"].notna().all()
+
+
+def test_far_zeros_are_doubted_and_kept(tmp_path):
+    people = read_participants(table(tmp_path, rows(["0"], "BMI")))
+    assert people.frame["BMI"].iloc[-1] == 0
+    assert "far-zeros" in codes(people)
+
+
+def test_several_codes_do_not_hide_one_another(tmp_path):
+    people = read_participants(table(tmp_path, rows(["-9", "-8", "888", "999"])))
+    assert people.frame["score"].isna().sum() == 4
+
+
+def test_a_level_taken_as_missing_is_no_level(tmp_path):
+    described = {"sex": {"Levels": {"1": "Male", "2": "Female", "9": "unknown"}}}
+    text = "participant_id\tsex\nsub-1\t1.0\nsub-2\t2.0\nsub-3\t9.0\n"
+    people = read_participants(table(tmp_path, text, described))
+    assert people.columns[0].levels == ("female", "male")
+    assert people.frame["sex"].tolist()[:2] == ["male", "female"]
+    assert people.frame["sex"].isna().sum() == 1
 
 
 def test_many_odd_cells_stay_text(tmp_path):

@@ -335,3 +335,21 @@ def test_real_whole_head_maps(real_data, tmp_path):
     assert cohort.provenance["excluded"] == []
     stored = volumes_ml(cohort.maps().probabilities, cohort.grid.voxel_ml)[:, :3]
     np.testing.assert_allclose(stored, cohort.volumes, atol=0.5)
+
+
+def test_ids_that_lost_their_zeros_find_their_maps(tmp_path):
+    for participant in ("sub-0001", "sub-0010", "sub-01x"):
+        write_probseg(tmp_path / "maps", participant)
+    table = write_table(tmp_path / "t.tsv", ["1.0", "10", "sub-01x"], age=[31, 42, 53])
+    cohort = prepare(tmp_path / "maps", tmp_path / "out", participants=table, **FAST)
+    assert cohort.table["age"].to_dict() == {"sub-0001": 31, "sub-0010": 42, "sub-01x": 53}
+    assert list(cohort.persons) == list(cohort.ids)
+    assert "lost-zeros" in {finding.code for finding in cohort.findings()}
+
+
+def test_ambiguous_zeros_are_not_guessed(tmp_path):
+    for participant in ("sub-01", "sub-001", "sub-2"):
+        write_probseg(tmp_path / "maps", participant)
+    table = write_table(tmp_path / "t.tsv", ["1", "2"], age=[31, 42])
+    cohort = prepare(tmp_path / "maps", tmp_path / "out", participants=table, **FAST)
+    assert cohort.ids == ("sub-2",)

@@ -131,6 +131,21 @@ def test_importance_draws_model_regression_and_truth():
     np.testing.assert_allclose([b[:, 0] for b in bars], [[-12, -6], [2, 8], [-2, 3]])
 
 
+def test_tissues_share_one_order_of_features_and_one_legend():
+    features = ["age", "sex", "noise"]
+    wm = pd.DataFrame({"feature": features, "tissue": "WM", "importance_ml": [3.0, 1, 2]})
+    gm = pd.DataFrame({"feature": features, "tissue": "GM", "importance_ml": [0.5, 9, 1]})
+    table = pd.concat([wm, gm], ignore_index=True).assign(effect_ml=lambda t: t["importance_ml"])
+    figure, axes = plots.panels(2)
+    for ax, tissue in zip(axes, ("WM", "GM"), strict=True):
+        plots.importance(table, truth=table, tissue=tissue, ax=ax)
+        assert [t.get_text() for t in ax.get_yticklabels()] == ["sex", "age", "noise"]
+    plots.shared_legend(figure, axes)
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["model", "truth"]
+    figure.canvas.draw()
+
+
 def test_saved_figures_are_equal_each_time(tmp_path):
     figure, ax = plots.panels(1)
     ax.plot([1, 2], [3, 4])

@@ -18,7 +18,7 @@ from csegsynth_kit.errors import MapError, TableError
 Layout = Literal["fast", "fmriprep", "freesurfer"]
 IMAGE = re.compile(r"\.(nii|nii\.gz|mgz)$")
 #: Values of the ``space`` entity that mean the participant's own T1-weighted image.
-OWN_SPACES = ("T1w", "individual", "orig", "scanner", "native")
+OWN_SPACES = ("T1w", "individual", "orig", "scanner", "native", "ACPC")
 #: Entities that tell several scans of one participant apart, in the order they are sorted by.
 _VARIANTS = ("ses", "acq", "ce", "rec", "run", "echo", "space", "desc", "res")
 _ENTITY = re.compile(r"(?:^|[_/])([a-z]+)-([A-Za-z0-9+]+)")

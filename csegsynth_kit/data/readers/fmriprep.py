@@ -46,7 +46,7 @@ def find(paths: Sequence[Path], root: Path) -> Found:
     labels: list[tuple[tuple, Path]] = []
     for path in paths:
         named = entities(path.name)
-        if not in_own_space(path) or named.get("desc", "").startswith("mod"):
+        if not in_own_space(path) or named.get("desc") in ("mod", "modulated"):
             continue
         match = _PROBSEG.match(path.name)
         if match:

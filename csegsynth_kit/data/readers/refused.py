@@ -36,7 +36,7 @@ class Refused:
 _RULES = (
     (
         "modulated",
-        rf"_{_TISSUE}_mod\.nii|_{_TISSUE}_desc-mod\w*_|_desc-mod\w*_{_TISSUE}_probseg\.nii",
+        rf"_{_TISSUE}_mod\.nii|_{_TISSUE}_desc-mod(ulated)?_|_desc-mod(ulated)?_{_TISSUE}_probseg\.nii",
         "is a modulated map in template space: its sum is right, but its values are no shares "
         "of a voxel and its shape is the template's",
         _NATIVE_REMEDY,

@@ -1,10 +1,8 @@
 """Presets of GAN and C-GAN."""
 
-from dataclasses import replace
-
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.gan import GANConfig, GANObjective
-from csegsynth_kit.models.presets.training import Preset, TrainConfig
+from csegsynth_kit.models.presets.training import Preset, TrainConfig, with_finer_grids
 
 #: The published pre-training is a chain of three runs with falling learning rate (2e-5, 2e-6,
 #: 5e-7) and 10, 4 and 2 generator steps per critic step; this is the first, at full length.
@@ -55,16 +53,4 @@ _TINY = Preset(
     ),
 )
 
-_SMALL = replace(
-    _TINY,
-    name="small",
-    model=replace(_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
-)
-
-_FULL = replace(
-    _TINY,
-    name="full",
-    model=replace(_TINY.model, grid=GRIDS["full"], doublings=2, reader_widths=(24, 48, 64)),
-)
-
-CGAN = (_PAPER, _TINY, _SMALL, _FULL)
+CGAN = (_PAPER, *with_finer_grids(_TINY))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.alpha_gan import AlphaGANConfig, Objective
-from csegsynth_kit.models.presets.training import Preset, TrainConfig
+from csegsynth_kit.models.presets.training import Preset, TrainConfig, with_finer_grids
 
 _PAPER = Preset(
     "paper",
@@ -82,21 +82,4 @@ _TINY = Preset(
     ),
 )
 
-_SMALL = replace(
-    _TINY,
-    name="small",
-    model=replace(_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
-)
-
-_FULL = replace(
-    _SMALL,
-    name="full",
-    model=replace(
-        _SMALL.model,
-        grid=GRIDS["full"],
-        doublings=2,
-        reader_widths=(24, 48, 64),
-    ),
-)
-
-CSEGSYNTH = (_PAPER, _as_published(_PAPER), _TINY, _SMALL, _FULL)
+CSEGSYNTH = (_PAPER, _as_published(_PAPER), *with_finer_grids(_TINY))

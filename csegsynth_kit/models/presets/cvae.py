@@ -1,9 +1,7 @@
 """Presets of VAE and C-VAE."""
 
-from dataclasses import replace
-
 from csegsynth_kit.maps import GRIDS
-from csegsynth_kit.models.presets.training import Preset, TrainConfig
+from csegsynth_kit.models.presets.training import Preset, TrainConfig, with_finer_grids
 from csegsynth_kit.models.vae import VAEConfig, VAEObjective
 
 #: The published scripts weigh the divergence by 5e-4, but sum it over the 1024 entries of the
@@ -50,16 +48,4 @@ _TINY = Preset(
     ),
 )
 
-_SMALL = replace(
-    _TINY,
-    name="small",
-    model=replace(_TINY.model, grid=GRIDS["small"], doublings=1, reader_widths=(32, 64)),
-)
-
-_FULL = replace(
-    _TINY,
-    name="full",
-    model=replace(_TINY.model, grid=GRIDS["full"], doublings=2, reader_widths=(24, 48, 64)),
-)
-
-CVAE = (_PAPER, _TINY, _SMALL, _FULL)
+CVAE = (_PAPER, *with_finer_grids(_TINY))

@@ -1,9 +1,10 @@
 """What a preset consists of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.base import Config
 
 
@@ -69,3 +70,14 @@ class Preset:
     model: Config
     pretrain: TrainConfig
     finetune: TrainConfig
+
+
+def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
+    """Return ``tiny`` and the same networks on finer grids, ``small`` and ``full``."""
+    small = {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 64)}
+    full = {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64)}
+    return (
+        tiny,
+        replace(tiny, name="small", model=replace(tiny.model, **small)),
+        replace(tiny, name="full", model=replace(tiny.model, **full)),
+    )
