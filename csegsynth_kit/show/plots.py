@@ -18,6 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import COLORS, MEASURED
 
+#: Least height of a history's axis, relative to its values.
+_LEAST_SPAN = 0.2
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 
 
@@ -76,6 +78,11 @@ def history(
     if len(kept) > 1:
         ax.legend()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = ax.get_ylim()
+    least = _LEAST_SPAN * max(abs(low), abs(high))
+    if high - low < least:  # Else a thousandth would look like an event.
+        middle = (low + high) / 2
+        ax.set_ylim(middle - least / 2, middle + least / 2)
     return ax
 
 
@@ -252,4 +259,6 @@ def only_first_names(axes: Sequence[Axes]) -> None:
 
 
 def _readable(name: str) -> str:
-    return name.removeprefix("valid_").removeprefix("generator_").replace("_", " ")
+    name = name.removeprefix("valid_").removeprefix("generator_")
+    tissues = {f"r_{tissue.lower()}": tissue for tissue in MEASURED}
+    return {"mae": "MAE", **tissues}.get(name) or name.replace("_", " ")

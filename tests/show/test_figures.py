@@ -156,6 +156,16 @@ def test_saved_figures_are_equal_each_time(tmp_path):
     assert path.with_suffix(".svg").exists()
 
 
+def test_a_history_does_not_magnify_what_is_flat():
+    table = pd.DataFrame({"epoch": [-1, 0, 1], "valid_r_wm": [0.980, 0.984, 0.981]})
+    flat = plots.history(table, ["valid_r_wm"], ylabel="Correlation")
+    low, high = flat.get_ylim()
+    assert high - low > 0.19
+    assert low < 0.98 < 0.984 < high
+    steep = plots.history(table.assign(valid_r_wm=[0.1, 0.5, 0.9]), ["valid_r_wm"], ylabel="r")
+    assert steep.get_ylim()[0] > 0
+
+
 def test_what_a_family_does_not_measure_is_left_out_of_its_history():
     table = pd.DataFrame({"epoch": [-1, 0], "valid_sd_ratio": [0.9, 1.0]})
     ax = plots.history(table, ["valid_reconstruction"], ylabel="Reconstruction error")
