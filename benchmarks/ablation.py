@@ -17,6 +17,8 @@ import pandas as pd
 
 from csegsynth_kit.analysis.evaluate import evaluate_people
 from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.regression import RIDGE
+from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.metrics.distances import diversity
 from csegsynth_kit.models import build
@@ -107,14 +109,15 @@ def measured(study: Study, chosen: Preset) -> dict[str, float | str]:
     history = Trainer(model, chosen.finetune, run).fit(train, valid)
     model, seed = run.load_model(), study.seed
     people, volumes = study.truth().fresh_people(1000, seed=seed + 54321)
-    result = evaluate_people(model, train, people, volumes, n=16, seed=seed)
+    result = evaluate_people({"model": model}, train, people, volumes, n=16, seed=seed)
+    ratios = result.ratios[result.ratios["reference"] == RIDGE].set_index("tissue")["ratio"]
     generated = generate(model, valid.table[list(model.features.questions)], seed=seed)
     alike = diversity(
         {"real": valid.maps().probabilities, "model": generated.probabilities}, seed=seed
     ).set_index("set")["ssim"]
     spread = result.spread
     return {
-        "MAE / ridge": _triple(result.ratios["ratio"][:3], 3),
+        "MAE / ridge": _triple(ratios[list(MEASURED)], 3),
         "SD of draws / true": _triple(spread["within_sd_ml"] / spread["true_within_sd_ml"], 2),
         "SD of cohort / real": _triple(spread["sd_ratio"], 2),
         "SSIM - real": f"{alike['model'] - alike['real']:+.3f}",

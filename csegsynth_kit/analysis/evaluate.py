@@ -1,83 +1,128 @@
 """How well generated volumes predict real ones, beside conventional regression."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
 
+from csegsynth_kit.analysis.comparable import require_comparable, require_trained_alike
 from csegsynth_kit.analysis.generate import predict_volumes
-from csegsynth_kit.analysis.regression import fit_baselines
-from csegsynth_kit.analysis.truth import known_truth
+from csegsynth_kit.analysis.regression import RIDGE, fit_baselines, residual_covariance
+from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.errors import CohortError
-from csegsynth_kit.metrics.volumes import SCORED, mae_ratio, score_table, spread
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.metrics.contest import mae_ratios, winners
+from csegsynth_kit.metrics.draws import draw_scores, energy_scores
+from csegsynth_kit.metrics.specificity import LEAST_PEOPLE, Specificity, specificity
+from csegsynth_kit.metrics.volumes import SCORED, score_table, spread
 from csegsynth_kit.models import Family
+
+#: The predictor that knows the formula behind a simulated cohort.
+BEST_POSSIBLE = "best possible"
+#: Of which half are independent, and two independent draws are the least that have a spread.
+_LEAST_DRAWS = 3
+_WORDS = {"better": "beats", "tie": "ties with", "worse": "loses to"}
 
 
 @dataclass(frozen=True)
 class VolumeEvaluation:
-    """Volume prediction on people the model has not seen.
+    """Volume prediction on people the models have not seen.
 
     Args:
+        reference: The baseline beside which whole distributions are scored, and verdicts given.
         truth: (N, 3) real volumes (mL).
-        draws: (N, M, 3) volumes of generated maps (mL).
-        predictions: Predictor to (N, 3) predicted volumes.
-        scores: One row per predictor and tissue; see ``metrics.volumes.score_table``.
-        ratios: Model against ridge; see ``metrics.volumes.mae_ratio``.
-        spread: See ``metrics.volumes.spread``.
+        draws: Model to (N, M, 3) volumes of generated maps (mL), antithetic: the second half
+            are twins of the first.
+        predictions: Predictor to (N, 3) predicted volumes: the baselines; of each model one
+            draw and the mean of draws; the best possible prediction, where it is known.
+        scores: One row per ``predictor`` and tissue; see ``metrics.volumes.score_table``.
+        ratios: The mean of draws of each ``model`` against every ``reference``: the baselines,
+            the other models, and the best possible; see ``metrics.contest.mae_ratios``.
+        winners: Baselines and means of draws; see ``metrics.contest.winners``.
+        spread: One row per ``model`` and tissue; see ``metrics.volumes.spread``.
+            ``true_within_sd_ml`` is how much people with the same answers differ, if known.
+        crps: Independent draws of each ``model`` against normal predictions about
+            ``reference``; see ``metrics.draws.draw_scores``.
+        energy: The same for all tissues together; see ``metrics.draws.energy_scores``.
+        specificity: One row per ``predictor``, the means of draws and ``reference``; see
+            ``metrics.specificity``. One row of each person counts; NaN for fewer than 10.
     """
 
+    reference: str
     truth: np.ndarray
-    draws: np.ndarray
+    draws: dict[str, np.ndarray]
     predictions: dict[str, np.ndarray]
     scores: pd.DataFrame
     ratios: pd.DataFrame
+    winners: pd.DataFrame
     spread: pd.DataFrame
+    crps: pd.DataFrame
+    energy: pd.DataFrame
+    specificity: pd.DataFrame
 
-    @property
-    def verdicts(self) -> list[str]:
-        """One sentence per tissue: does the model beat ridge?"""
-        words = {"better": "beats", "tie": "ties with", "worse": "loses to"}
+    def verdicts(self, reference: str | None = None) -> list[str]:
+        """One sentence per model and tissue: does it beat the reference?
+
+        Args:
+            reference: A baseline, another model, or the best possible prediction; by default
+                the evaluation's reference.
+
+        Raises:
+            ConfigError: for a reference nothing was compared with.
+        """
+        reference = self.reference if reference is None else reference
+        rows = self.ratios[self.ratios["reference"] == reference]
+        if rows.empty:
+            known = "; ".join(dict.fromkeys(self.ratios["reference"]))
+            raise ConfigError(f"nothing is compared with {reference!r}", f"There are: {known}.")
+        name = "ridge" if reference == RIDGE else reference
         return [
-            f"{row.tissue}: the model {words[row.verdict]} ridge "
+            f"{row.tissue}: {row.model} {_WORDS[row.verdict]} {name} "
             f"(MAE ratio {row.ratio:.3f}, 95 % interval {row.ratio_low:.3f} to "
             f"{row.ratio_high:.3f}, n = {row.n})."
-            for row in self.ratios.itertuples()
+            for row in rows.itertuples()
         ]
 
 
 def evaluate_volumes(
-    model: Family, train: Cohort, test: Cohort, *, n: int = 16, seed: int = 0, name: str = "model"
+    models: Mapping[str, Family],
+    train: Cohort,
+    test: Cohort,
+    *,
+    n: int = 16,
+    seed: int = 0,
+    reference: str = RIDGE,
 ) -> VolumeEvaluation:
-    """Compare the model with conventional regression on test participants.
+    """Compare models with conventional regression, and with each other, on test participants.
 
     Args:
-        model: A trained conditional model.
-        train: Its training participants, on which the baselines are fitted.
+        models: Name to trained conditional model.
+        train: Their training participants, on which the baselines are fitted.
         test: Participants seen by neither training nor model selection.
-        n: Draws per person.
-        seed: Of the latents.
-        name: Name of the model in tables.
+        n: Draws per person, at least 3.
+        seed: Of latents, folds and resamples.
+        reference: The baseline beside which whole distributions are scored, and verdicts given.
 
     Raises:
         CohortError: if test and training share participants or count CSF differently.
+        ConfigError: if the models do not compare, or there is no such reference.
     """
-    _require_comparable(model, train, test)
+    require_comparable(models, train, test)
     return evaluate_people(
-        model,
+        models,
         train,
         test.table,
         test.volumes.to_numpy(),
         persons=test.persons.to_numpy(),
         n=n,
         seed=seed,
-        name=name,
+        reference=reference,
     )
 
 
 def evaluate_people(
-    model: Family,
+    models: Mapping[str, Family],
     train: Cohort,
     people: pd.DataFrame,
     volumes: np.ndarray,
@@ -85,39 +130,39 @@ def evaluate_people(
     persons: np.ndarray | None = None,
     n: int = 16,
     seed: int = 0,
-    name: str = "model",
+    reference: str = RIDGE,
 ) -> VolumeEvaluation:
     """As :func:`evaluate_volumes`, for people of whom only answers and volumes are known.
 
     Args:
-        model: A trained conditional model.
-        train: Its training participants.
+        models: Name to trained conditional model.
+        train: Their training participants.
         people: (N rows) answers.
         volumes: (N, 3) true volumes (mL).
         persons: (N,) person of each row, where rows may share one.
-        n: Draws per person.
-        seed: Of the latents.
-        name: Name of the model in tables.
+        n: Draws per person, at least 3.
+        seed: Of latents, folds and resamples.
+        reference: The baseline beside which whole distributions are scored, and verdicts given.
     """
-    truth = known_truth(train)
-    draws = predict_volumes(model, people[list(model.features.questions)], n=n, seed=seed)
-    baselines = fit_baselines(train, model.features)
-    predictions = {baseline.name: baseline.predict(people) for baseline in baselines}
-    ridge = predictions[baselines[-1].name]
-    predictions[f"{name}, one draw"] = draws[:, 0]
-    predictions[f"{name}, mean of {n} draws"] = draws.mean(axis=1)
-    spreads = spread(draws[:, : (n + 1) // 2], volumes)  # the others are antithetic twins of these
-    best = None if truth is None else truth.predict(people)
-    if best is not None and np.isfinite(best).all():
-        predictions["best possible"] = best
-        spreads["true_within_sd_ml"] = truth.floor()["sd_ml"].to_numpy()
-    return VolumeEvaluation(
+    require_trained_alike(models, train)
+    if n < _LEAST_DRAWS:
+        raise ConfigError(f"n is {n}", f"Ask for {_LEAST_DRAWS} draws or more; 16 are usual.")
+    features = next(iter(models.values())).features
+    normal = residual_covariance(train, features, name=reference, seed=seed)
+    asked = people[list(features.questions)]
+    fitted = fit_baselines(train, features, seed=seed)
+    taken = set(models) & {*fitted, BEST_POSSIBLE}
+    if taken:
+        raise ConfigError(f"a model is called {taken.pop()!r}, as a baseline is", "Rename it.")
+    return _evaluated(
+        {name: predict_volumes(model, asked, n=n, seed=seed) for name, model in models.items()},
+        {name: predict(people) for name, predict in fitted.items()},
+        _best_possible(train, people),
         volumes,
-        draws,
-        predictions,
-        score_table(predictions, volumes, persons=persons, seed=seed),
-        mae_ratio(draws.mean(axis=1), ridge, volumes, persons=persons, seed=seed),
-        spreads,
+        reference=(reference, normal),
+        train=train,
+        persons=persons,
+        seed=seed,
     )
 
 
@@ -133,31 +178,122 @@ def wide_table(scores: pd.DataFrame, statistic: str = "mae_ml", digits: int = 1)
         axis=1,
     )
     wide = scores.assign(cell=cells).pivot(index="predictor", columns="tissue", values="cell")
-    return wide.loc[_unique(scores["predictor"]), list(SCORED)]
+    return wide.loc[list(dict.fromkeys(scores["predictor"])), list(SCORED)]
 
 
-def _require_comparable(model: Family, train: Cohort, test: Cohort) -> None:
-    shared = set(train.persons) & set(test.persons)
-    if shared:
-        raise CohortError(
-            f"{len(shared)} persons are in both training and test ({sorted(shared)[0]})",
-            "Use Cohort.split for both.",
-            test.path,
-        )
-    if model.card["train"] not in (None, train.fingerprint):
-        raise CohortError(
-            f"these {len(train)} are not the training participants of the model",
-            "Give the split it was trained with (Cohort.split with the same fractions and seed).",
-            train.path,
-        )
-    definitions = {train.csf_definition, test.csf_definition, model.card["csf_definition"]}
-    if len(definitions) > 1:
-        raise CohortError(
-            f"CSF is counted in different ways: {', '.join(sorted(definitions))}",
-            "Compare only cohorts with the same csf_definition.",
-            test.path,
-        )
+def _evaluated(
+    draws: dict[str, np.ndarray],
+    baselines: dict[str, np.ndarray],
+    best: dict[str, np.ndarray],
+    volumes: np.ndarray,
+    *,
+    reference: tuple[str, np.ndarray],
+    train: Cohort,
+    persons: np.ndarray | None,
+    seed: int,
+) -> VolumeEvaluation:
+    """Score draws, baselines and best possible predictions of the same people.
+
+    Args:
+        draws: Model to (N, M, 3) antithetic draws.
+        baselines: Name to (N, 3).
+        best: Likewise; may be empty.
+        volumes: (N, 3) true volumes.
+        reference: Name of a baseline, and the (3, 3) covariance of its errors.
+        train: Training participants.
+        persons: (N,) person of each row.
+        seed: Of all resamples.
+    """
+    resampling = {"persons": persons, "seed": seed}
+    means = {name: own.mean(axis=1) for name, own in draws.items()}
+    # The second half are twins of the first: each is a fair draw, but they are not independent.
+    independent = {name: own[:, : (own.shape[1] + 1) // 2] for name, own in draws.items()}
+    predictions = {**baselines, **_of_draws(draws), **best}
+    name, covariance = reference
+    sd, normal = np.sqrt(np.diag(covariance)), {name: baselines[name]}
+    return VolumeEvaluation(
+        name,
+        volumes,
+        draws,
+        predictions,
+        score_table(predictions, volumes, **resampling),
+        mae_ratios({**baselines, **means, **best}, volumes, of=list(means), **resampling),
+        winners({**baselines, **means}, volumes, **resampling),
+        _spreads(independent, volumes, known_truth(train) if best else None),
+        _distributions(draw_scores, independent, normal, sd, volumes, **resampling),
+        _distributions(energy_scores, independent, normal, covariance, volumes, **resampling),
+        _specificities({**normal, **means}, volumes, train, **resampling),
+    )
 
 
-def _unique(values: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(values))
+def _of_draws(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name to predictions: one draw of each model, and the mean of its draws."""
+    predictions = {}
+    for name, own in draws.items():
+        predictions[f"{name}, one draw"] = own[:, 0]
+        predictions[f"{name}, mean of {own.shape[1]} draws"] = own.mean(axis=1)
+    return predictions
+
+
+def _best_possible(train: Cohort, people: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the predictions of the known formula by name; empty if they are not all known."""
+    truth = known_truth(train)
+    best = np.array([np.nan]) if truth is None else truth.predict(people)
+    return {BEST_POSSIBLE: best} if np.isfinite(best).all() else {}
+
+
+def _spreads(
+    draws: Mapping[str, np.ndarray], volumes: np.ndarray, truth: Truth | None
+) -> pd.DataFrame:
+    table = _stacked({name: spread(own, volumes) for name, own in draws.items()})
+    if truth is not None:
+        table["true_within_sd_ml"] = np.tile(truth.floor()["sd_ml"], len(draws))
+    return table
+
+
+def _distributions(
+    score: Callable[..., pd.DataFrame],
+    draws: Mapping[str, np.ndarray],
+    normal: Mapping[str, np.ndarray],
+    noise: np.ndarray,
+    volumes: np.ndarray,
+    *,
+    persons: np.ndarray | None,
+    seed: int,
+) -> pd.DataFrame:
+    """Score independent draws of every model beside normal predictions about a baseline."""
+    ((reference, mean),) = normal.items()
+    tables = {
+        name: score(own, mean, noise, volumes, persons=persons, seed=seed)
+        for name, own in draws.items()
+    }
+    table = _stacked(tables)
+    table.insert(1, "reference", reference)
+    return table
+
+
+def _specificities(
+    predictions: Mapping[str, np.ndarray],
+    volumes: np.ndarray,
+    train: Cohort,
+    *,
+    persons: np.ndarray | None,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per predictor; one row of each person counts."""
+    persons = np.arange(len(volumes)) if persons is None else persons.astype(str)
+    _, first = np.unique(persons, return_index=True)
+    scale = train.volumes.std().to_numpy()
+    table = []
+    for name, predicted in predictions.items():
+        own = {"n": len(first)}
+        if len(first) >= LEAST_PEOPLE:
+            own = asdict(specificity(predicted[first], volumes[first], scale, seed=seed))
+        table.append({"predictor": name, **own})
+    columns = ["predictor", *(field.name for field in fields(Specificity))]
+    return pd.DataFrame(table, columns=columns)
+
+
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the tables of models below one another, their names in front."""
+    return pd.concat(tables, names=["model"]).reset_index("model").reset_index(drop=True)

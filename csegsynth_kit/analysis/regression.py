@@ -1,48 +1,86 @@
 """Conventional predictors of the volumes: what a generative model has to beat."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError
+
+#: Maps a table of answers (N rows) to (N, 3) volumes (mL).
+Predictor = Callable[[pd.DataFrame], np.ndarray]
+
+#: Names of the baselines, by which they are found. Without one of the two questions, AGE_SEX is
+#: named after the other, and without both it is absent.
+TRAINING_MEAN = "training mean"
+AGE_SEX = "age + sex"
+RIDGE = "ridge, all features"
+BOOSTING = "gradient boosting"
+NEAREST = "nearest real person"
 
 #: Penalties among which leave-one-out cross-validation on the training participants chooses.
 _PENALTIES = np.logspace(-1, 4, 26)
+#: Most trees; cross-validation on the training participants chooses how many of them to keep.
+_MOST_TREES = 100
+#: Interactions of up to three answers; a few hundred participants bear no larger trees.
+_TREES = {"learning_rate": 0.1, "max_leaf_nodes": 4, "min_samples_leaf": 20}
+_BOOSTING_FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A fitted predictor.
-
-    Args:
-        name: Shown in tables.
-        predict: Maps a table of answers to (N, 3) volumes (mL).
-    """
-
-    name: str
-    predict: Callable[[pd.DataFrame], np.ndarray]
-
-
-def fit_baselines(train: Cohort, features: Features) -> list[Baseline]:
-    """Fit the training mean, age and sex (with age squared), and ridge on all features.
+def fit_baselines(train: Cohort, features: Features, *, seed: int = 0) -> dict[str, Predictor]:
+    """Fit everything that a generative model is compared with.
 
     Args:
         train: Training participants.
-        features: Fitted on the same participants; missing answers are imputed as for the model.
+        features: Fitted on the same participants. Missing answers are imputed as for the model,
+            except by gradient boosting and the nearest person, which do without.
+        seed: Of the folds in which the number of trees is chosen.
+
+    Returns:
+        Name to predictor: training mean; least squares on age, age squared and sex; ridge
+        regression on all features (and age squared), its penalty by leave-one-out
+        cross-validation; gradient boosting; the nearest real person.
     """
-    volumes = train.volumes.to_numpy()
-    baselines = [Baseline("training mean", lambda table: _repeat(volumes.mean(0), len(table)))]
-    chosen = [i for i, name in enumerate(features.names) if name in ("age", "sex")]
-    if chosen:
-        name = " + ".join(features.names[i] for i in chosen)
-        baselines.append(_least_squares(name, train, features, chosen))
-    return [*baselines, _ridge(train, features)]
+    return {name: fit(train, features, seed) for name, fit in _fitters(features).items()}
+
+
+def residual_covariance(
+    train: Cohort, features: Features, *, name: str = RIDGE, folds: int = 10, seed: int = 0
+) -> np.ndarray:
+    """Return the (3, 3) covariance (mL^2) of a baseline's errors on people it has not seen.
+
+    Everything, the encoding of the answers included, is fitted on the other folds. All rows of
+    one person are in one fold. Errors are taken about 0 rather than about their mean, as by
+    whoever relies on the predictions.
+
+    Args:
+        train: Training participants.
+        features: Fitted on the same participants.
+        name: Which baseline.
+        folds: Parts of the participants, each left out once.
+        seed: Of the folds.
+
+    Raises:
+        ConfigError: for a name that is no baseline of these features.
+    """
+    known = _fitters(features)
+    if name not in known:
+        raise ConfigError(f"there is no baseline {name!r}", f"There are: {'; '.join(known)}.")
+    fold = _folds(train.persons.to_numpy(), folds, seed)
+    residuals = np.empty((len(train), len(MEASURED)))
+    ids = np.asarray(train.ids, dtype=object)
+    for part in range(fold.max() + 1):
+        others, left_out = train.subset(ids[fold != part]), train.subset(ids[fold == part])
+        fitted = Features.fit(others.table, features.columns)
+        predicted = known[name](others, fitted, seed)(left_out.table)
+        residuals[fold == part] = left_out.volumes.to_numpy() - predicted
+    return residuals.T @ residuals / len(train)
 
 
 def regression_effects(train: Cohort, features: Features) -> pd.DataFrame:
@@ -68,15 +106,36 @@ def regression_effects(train: Cohort, features: Features) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _least_squares(name: str, train: Cohort, features: Features, chosen: list[int]) -> Baseline:
+def _fitters(
+    features: Features,
+) -> dict[str, Callable[[Cohort, Features, int], Predictor]]:
+    """Name to a function that fits a baseline, in the order of tables."""
+    few = " + ".join(name for name in features.names if name in ("age", "sex"))
+    return {
+        TRAINING_MEAN: _mean,
+        **({few: _age_sex} if few else {}),
+        RIDGE: _ridge,
+        BOOSTING: _boosting,
+        NEAREST: _nearest,
+    }
+
+
+def _mean(train: Cohort, features: Features, seed: int) -> Predictor:
+    mean = train.volumes.to_numpy().mean(axis=0)
+    return lambda table: np.tile(mean, (len(table), 1))
+
+
+def _age_sex(train: Cohort, features: Features, seed: int) -> Predictor:
+    chosen = [i for i, name in enumerate(features.names) if name in ("age", "sex")]
+
     def design(table: pd.DataFrame) -> np.ndarray:
         return sm.add_constant(_design(features, table, chosen), has_constant="add")
 
     fits = [sm.OLS(y, design(train.table)).fit() for y in train.volumes.to_numpy().T]
-    return Baseline(name, lambda table: np.stack([f.predict(design(table)) for f in fits], 1))
+    return lambda table: np.stack([fit.predict(design(table)) for fit in fits], axis=1)
 
 
-def _ridge(train: Cohort, features: Features) -> Baseline:
+def _ridge(train: Cohort, features: Features, seed: int) -> Predictor:
     everything = list(range(len(features.names)))
     x = _design(features, train.table, everything)
     fits = [RidgeCV(_PENALTIES).fit(x, y) for y in train.volumes.to_numpy().T]
@@ -85,7 +144,69 @@ def _ridge(train: Cohort, features: Features) -> Baseline:
         x = _design(features, table, everything)
         return np.stack([fit.predict(x) for fit in fits], axis=1)
 
-    return Baseline("ridge, all features", predict)
+    return predict
+
+
+def _boosting(train: Cohort, features: Features, seed: int) -> Predictor:
+    """Gradient boosting per tissue; unanswered questions go the way that fits best."""
+    x = features.encode(train.table).values
+    fold = _folds(train.persons.to_numpy(), _BOOSTING_FOLDS, seed)
+    fits = [_boosted(x, y, fold) for y in train.volumes.to_numpy().T]
+
+    def predict(table: pd.DataFrame) -> np.ndarray:
+        x = features.encode(table).values
+        return np.stack([fit.predict(x) for fit in fits], axis=1)
+
+    return predict
+
+
+def _boosted(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> HistGradientBoostingRegressor:
+    """Fit as many trees to (N, F) answers and (N,) volumes as predict left-out folds best."""
+    errors = np.zeros(_MOST_TREES)
+    for part in range(fold.max() + 1):
+        kept, out = fold != part, fold == part
+        fit = _trees(_MOST_TREES).fit(x[kept], y[kept])
+        errors += [((predicted - y[out]) ** 2).sum() for predicted in fit.staged_predict(x[out])]
+    return _trees(int(errors.argmin()) + 1).fit(x, y)
+
+
+def _trees(n: int) -> HistGradientBoostingRegressor:
+    return HistGradientBoostingRegressor(max_iter=n, early_stopping=False, random_state=0, **_TREES)
+
+
+def _nearest(train: Cohort, features: Features, seed: int) -> Predictor:
+    """Predict the volumes of the training participant with the most similar answers.
+
+    The squared distance is the sum, over the questions that the person asked about answers, of
+    squared differences in training standard deviations; over the k columns of a question with k
+    unordered answers it is their mean, so that every question counts alike. Where a participant
+    did not answer, the difference is the expected one to a random participant, x^2 + 1, so that
+    leaving questions out brings nobody nearer. The first of equally near participants is taken.
+    """
+    volumes, (theirs, unknown) = train.volumes.to_numpy(), _zero_filled(features, train.table)
+    weights = 1 / np.bincount(features.question)[features.question]
+
+    def predict(table: pd.DataFrame) -> np.ndarray:
+        own, unanswered = _zero_filled(features, table)
+        counted = weights * ~unanswered
+        # Without the term in x^2 alone, which is the same for every participant.
+        distance = counted @ (theirs**2 + unknown).T - 2 * (counted * own) @ theirs.T
+        return volumes[distance.argmin(axis=1)]
+
+    return predict
+
+
+def _zero_filled(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, F) standardized answers, 0 where there are none, and whether there are none."""
+    values = features.encode(table).values
+    return np.nan_to_num(values), np.isnan(values)
+
+
+def _folds(persons: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the (N,) fold of each row; rows of one person share a fold."""
+    names, person = np.unique(persons.astype(str), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    return (order % min(folds, len(names)))[person]
 
 
 def _design(features: Features, table: pd.DataFrame, chosen: list[int]) -> np.ndarray:
@@ -95,7 +216,3 @@ def _design(features: Features, table: pd.DataFrame, chosen: list[int]) -> np.nd
     if "age" not in names:
         return x
     return np.column_stack([x, x[:, names.index("age")] ** 2])
-
-
-def _repeat(row: np.ndarray, n: int) -> np.ndarray:
-    return np.tile(row, (n, 1))

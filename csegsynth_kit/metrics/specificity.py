@@ -6,6 +6,9 @@ import numpy as np
 
 from csegsynth_kit.errors import ConfigError
 
+#: Of fewer people, a permutation test tells nothing.
+LEAST_PEOPLE = 10
+
 
 @dataclass(frozen=True)
 class Specificity:
@@ -54,8 +57,8 @@ def specificity(
         ConfigError: for fewer than 10 people, of whom a permutation test tells nothing.
     """
     n = len(truth)
-    if n < 10:
-        raise ConfigError(f"there are {n} people", "Give at least 10.")
+    if n < LEAST_PEOPLE:
+        raise ConfigError(f"there are {n} people", f"Give at least {LEAST_PEOPLE}.")
     if not (np.isfinite(predicted).all() and np.isfinite(truth).all() and (scale > 0).all()):
         raise ConfigError(
             "predictions, truth or scale are not finite numbers", "Leave out incomplete people."

@@ -46,12 +46,26 @@ def pearson(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
         return np.where(constant, np.nan, (p * t).sum(axis=-2) / scale)
 
 
+def slope(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return (..., 3) calibration slopes: of the truth regressed on the prediction.
+
+    1 is right; below 1, predictions differ more between people than they have reason to. NaN
+    where the prediction is constant (Steyerberg 2010, doi:10.1097/EDE.0b013e3181c30fb2).
+    """
+    p = predicted - predicted.mean(axis=-2, keepdims=True)
+    t = truth - truth.mean(axis=-2, keepdims=True)
+    constant = np.ptp(predicted, axis=-2) < 1e-9
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, (p * t).sum(axis=-2) / (p**2).sum(axis=-2))
+
+
 STATISTICS: dict[str, Statistic] = {
     "mae_ml": mean_absolute_error,
     "rmse_ml": root_mean_squared_error,
     "bias_ml": bias,
     "r2": explained_variance,
     "r": pearson,
+    "slope": slope,
 }
 
 
@@ -108,12 +122,14 @@ def score_table(
     """
     truth = with_brain(truth)
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
+    resampled_truth = truth[rows]
     table = []
     for name, volumes in predictions.items():
         predicted = with_brain(volumes)
+        resampled_predicted = predicted[rows]
         scores = {}
         for label, statistic in STATISTICS.items():
-            resampled = statistic(predicted[rows], truth[rows])
+            resampled = statistic(resampled_predicted, resampled_truth)
             low, high = np.percentile(resampled, [2.5, 97.5], axis=0)  # NaN stays NaN
             scores[label] = statistic(predicted, truth)
             scores[f"{label}_low"], scores[f"{label}_high"] = low, high
@@ -132,38 +148,6 @@ def ratio_of_means(losses: np.ndarray, others: np.ndarray, rows: np.ndarray) -> 
     ratios = losses[rows].mean(axis=1) / others[rows].mean(axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
     return np.stack([losses.mean(axis=0) / others.mean(axis=0), low, high])
-
-
-def mae_ratio(
-    predicted: np.ndarray,
-    reference: np.ndarray,
-    truth: np.ndarray,
-    *,
-    persons: np.ndarray | None = None,
-    times: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compare two predictors on the same people, resample by resample.
-
-    Returns:
-        One row per tissue, and for the brain: ``ratio`` of mean absolute errors, its 95 %
-        interval, ``n``, and a ``verdict``: ``better``, ``worse``, or ``tie`` if the interval
-        holds 1.
-    """
-    predicted, reference, truth = map(with_brain, (predicted, reference, truth))
-    rows = resamples(len(truth), times=times, seed=seed, persons=persons)
-    ratio, low, high = ratio_of_means(np.abs(predicted - truth), np.abs(reference - truth), rows)
-    verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
-    return pd.DataFrame(
-        {
-            "tissue": list(SCORED),
-            "ratio": ratio,
-            "ratio_low": low,
-            "ratio_high": high,
-            "n": len(truth),
-            "verdict": verdict,
-        }
-    )
 
 
 def spread(draws: np.ndarray, truth: np.ndarray) -> pd.DataFrame:

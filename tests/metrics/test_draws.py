@@ -4,7 +4,14 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.metrics.draws import crps, crps_normal, draw_scores, energy_score
+from csegsynth_kit.metrics.draws import (
+    crps,
+    crps_normal,
+    draw_scores,
+    energy_score,
+    energy_score_normal,
+    energy_scores,
+)
 from csegsynth_kit.metrics.specificity import specificity
 
 
@@ -62,6 +69,30 @@ def test_a_model_that_draws_from_the_truth_ties_with_its_closed_form(rng):
     assert ((table.ratio_low < 1) & (table.ratio_high > 1)).all()
     narrow = mean[:, None] + 0.2 * (draws - mean[:, None])
     assert (draw_scores(narrow, mean, sd, truth, times=300).ratio_low > 1).all()
+
+
+COVARIANCE = np.array([[1600.0, 600, -200], [600, 900, 0], [-200, 0, 2500]])
+
+
+def test_normal_energy_score_is_that_of_many_draws(rng):
+    mean, truth = rng.normal(500, 50, (2, 3, 3))
+    draws = rng.multivariate_normal(np.zeros(3), COVARIANCE, (3, 3000)) + mean[:, None]
+    many = energy_score(draws, truth)
+    np.testing.assert_allclose(energy_score_normal(mean, COVARIANCE, truth), many, rtol=0.03)
+    one = energy_score_normal(mean[:, :1], COVARIANCE[:1, :1], truth[:, :1])
+    np.testing.assert_allclose(one, crps_normal(mean[:, :1], 40, truth[:, :1])[:, 0], rtol=2e-3)
+
+
+def test_joint_draws_tie_with_the_normal_they_come_from(rng):
+    mean = rng.normal(500, 50, (800, 3))
+    truth = mean + rng.multivariate_normal(np.zeros(3), COVARIANCE, 800)
+    noise = rng.multivariate_normal(np.zeros(3), COVARIANCE, (800, 16))
+    right, narrow = (
+        energy_scores(mean[:, None] + k * noise, mean, COVARIANCE, truth, times=300).iloc[0]
+        for k in (1, 0.2)
+    )
+    assert right.ratio_low < 1 < right.ratio_high
+    assert narrow.ratio_low > 1
 
 
 def test_one_draw_has_no_spread(rng):

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from csegsynth_kit.metrics.contest import mae_ratios, winners
+from csegsynth_kit.metrics.volumes import SCORED, ratio_of_means, resamples, with_brain
+
+
+@pytest.fixture
+def truth():
+    return np.random.default_rng(0).normal(500, 50, (200, 3))
+
+
+@pytest.fixture
+def predictions(truth):
+    rng = np.random.default_rng(1)
+    return {
+        name: truth + rng.normal(0, sd, truth.shape)
+        for name, sd in {"near": 10, "as near": 10, "far": 30}.items()
+    }
+
+
+def test_verdicts_follow_the_interval(truth, predictions):
+    table = mae_ratios(predictions, truth, of=list(predictions), times=500)
+    pairs = table.set_index(["model", "reference"]).sort_index()
+    assert set(pairs.loc[("near", "far"), "verdict"]) == {"better"}
+    assert set(pairs.loc[("far", "near"), "verdict"]) == {"worse"}
+    same = mae_ratios({"a": predictions["near"], "b": predictions["near"]}, truth, of=["a"])
+    assert set(same["verdict"]) == {"tie"}
+    np.testing.assert_allclose(same["ratio"], 1)
+
+
+def test_ratios_are_antisymmetric(truth, predictions):
+    table = mae_ratios(predictions, truth, of=list(predictions), times=500)
+    assert len(table) == 6 * len(SCORED)
+    pairs = table.set_index(["model", "reference", "tissue"])
+    for (model, reference, tissue), row in pairs.iterrows():
+        back = pairs.loc[(reference, model, tissue)]
+        assert row["ratio"] * back["ratio"] == pytest.approx(1)
+        assert row["ratio_low"] * back["ratio_high"] == pytest.approx(1, rel=1e-3)
+        opposite = {"better": "worse", "worse": "better", "tie": "tie"}
+        assert back["verdict"] == opposite[row["verdict"]]
+
+
+def test_resamples_are_paired_and_draw_whole_persons(truth, predictions):
+    persons = np.repeat(np.arange(100), 2)
+    table = mae_ratios(predictions, truth, of=["near"], persons=persons, times=300, seed=4)
+    errors = {n: np.abs(with_brain(p) - with_brain(truth)) for n, p in predictions.items()}
+    rows = resamples(200, times=300, seed=4, persons=persons)
+    expected = ratio_of_means(errors["near"], errors["far"], rows)
+    found = table[table["reference"] == "far"][["ratio", "ratio_low", "ratio_high"]]
+    np.testing.assert_allclose(found.to_numpy().T, expected)
+
+
+def test_the_winner_is_named_with_whom_it_cannot_be_told_from(truth, predictions):
+    table = winners(predictions, truth, times=500).set_index("tissue")
+    assert list(table.index) == list(SCORED)
+    for _, row in table.iterrows():
+        assert {row["winner"], row["ties"]} == {"near", "as near"}
+    alone = winners({k: predictions[k] for k in ("far", "near")}, truth, times=500)
+    assert set(alone["winner"]) == {"near"}
+    assert set(alone["ties"]) == {""}
+    error = np.abs(predictions["near"] - truth).mean(axis=0)
+    np.testing.assert_allclose(alone["mae_ml"][:3], error)
