@@ -104,8 +104,10 @@ def _resampled_errors(
 
 def _compared(errors: np.ndarray, others: np.ndarray) -> pd.DataFrame:
     """Compare two predictors by what :func:`_resampled_errors` tells of them."""
-    ratios = errors / others
-    low, high = np.percentile(ratios[1:], [2.5, 97.5], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # A perfect predictor errs by 0.
+        ratios = errors / others
+    # Without interpolation, the interval of the inverse ratio is the inverse interval.
+    low, high = np.percentile(ratios[1:], [2.5, 97.5], axis=0, method="nearest")
     verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
     columns = dict(zip(_RATIO, (ratios[0], low, high), strict=True))
     return pd.DataFrame({"tissue": list(SCORED), **columns, "verdict": verdict})
