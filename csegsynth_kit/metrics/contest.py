@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from csegsynth_kit.metrics.volumes import SCORED, resamples, with_brain
+from csegsynth_kit.metrics.volumes import SCORED, resamples, shares_of, with_brain
 
 _RATIO = ["ratio", "ratio_low", "ratio_high"]
 
@@ -93,9 +93,7 @@ def _resampled_errors(
     predictions: Mapping[str, np.ndarray], truth: np.ndarray, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Name to (1 + times, 4) mean absolute errors: of everybody, then of each resample."""
-    n = len(truth)
-    everybody = np.full(n, 1 / n)
-    shares = np.vstack([everybody, [np.bincount(drawn, minlength=n) / n for drawn in rows]])
+    shares = shares_of(np.vstack([np.arange(len(truth)), rows]))
     return {
         name: shares @ np.abs(with_brain(volumes) - with_brain(truth))
         for name, volumes in predictions.items()

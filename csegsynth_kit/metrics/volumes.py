@@ -10,53 +10,78 @@ import pandas as pd
 
 from csegsynth_kit.constants import MEASURED
 
-Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 #: What is scored: every tissue, and the brain as a whole (some tables tell no more than that).
 SCORED = (*MEASURED, "WM+GM")
+#: A prediction that varies less than this (mL, and relative to its variance) is constant.
+_CONSTANT = 1e-9
 
 
-def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return (..., 3) mean absolute errors of (..., N, 3) predictions."""
-    return np.abs(predicted - truth).mean(axis=-2)
+def mean_absolute_error(
+    predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return (..., 3) mean absolute errors of (..., N, 3) predictions.
+
+    Args:
+        predicted: (..., N, 3).
+        truth: (..., N, 3).
+        shares: (B, N) how much each person counts in each of B resamples, summing to 1; see
+            :func:`shares_of`. The result is then (B, 3), from (N, 3) predictions.
+    """
+    return _mean(np.abs(predicted - truth), shares)
 
 
-def root_mean_squared_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return (..., 3) root mean squared errors."""
-    return np.sqrt(((predicted - truth) ** 2).mean(axis=-2))
+def root_mean_squared_error(
+    predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return (..., 3) root mean squared errors; see :func:`mean_absolute_error`."""
+    return np.sqrt(_mean((predicted - truth) ** 2, shares))
 
 
-def bias(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def bias(predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     """Return (..., 3) mean signed errors: positive where too much is predicted."""
-    return (predicted - truth).mean(axis=-2)
+    return _mean(predicted - truth, shares)
 
 
-def explained_variance(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def explained_variance(
+    predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
     """Return (..., 3) R^2: 1 minus squared errors over squared deviations from the truth's mean."""
-    residual = ((predicted - truth) ** 2).sum(axis=-2)
-    return 1 - residual / ((truth - truth.mean(axis=-2, keepdims=True)) ** 2).sum(axis=-2)
+    return 1 - _mean((predicted - truth) ** 2, shares) / _covariance(truth, truth, shares)
 
 
-def pearson(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def pearson(
+    predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
     """Return (..., 3) correlations, NaN where the prediction is constant."""
-    p = predicted - predicted.mean(axis=-2, keepdims=True)
-    t = truth - truth.mean(axis=-2, keepdims=True)
-    scale = np.sqrt((p**2).sum(axis=-2) * (t**2).sum(axis=-2))
-    constant = np.ptp(predicted, axis=-2) < 1e-9
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, (p * t).sum(axis=-2) / scale)
+    own = _variance(predicted, shares)
+    return _covariance(predicted, truth, shares) / np.sqrt(own * _covariance(truth, truth, shares))
 
 
-def slope(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def slope(predicted: np.ndarray, truth: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     """Return (..., 3) calibration slopes: of the truth regressed on the prediction.
 
     1 is right; below 1, predictions differ more between people than they have reason to. NaN
     where the prediction is constant (Steyerberg 2010, doi:10.1097/EDE.0b013e3181c30fb2).
     """
-    p = predicted - predicted.mean(axis=-2, keepdims=True)
-    t = truth - truth.mean(axis=-2, keepdims=True)
-    constant = np.ptp(predicted, axis=-2) < 1e-9
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(constant, np.nan, (p * t).sum(axis=-2) / (p**2).sum(axis=-2))
+    return _covariance(predicted, truth, shares) / _variance(predicted, shares)
+
+
+def _mean(values: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    return values.mean(axis=-2) if shares is None else shares @ values
+
+
+def _covariance(a: np.ndarray, b: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    # About the mean of everybody, so that little is lost where that of a resample is subtracted.
+    a, b = a - a.mean(axis=-2, keepdims=True), b - b.mean(axis=-2, keepdims=True)
+    return _mean(a * b, shares) - _mean(a, shares) * _mean(b, shares)
+
+
+def _variance(predicted: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    """Variance of predictions, NaN where it is none."""
+    variance = _covariance(predicted, predicted, shares)
+    least = _CONSTANT**2 + _CONSTANT * predicted.var(axis=-2)
+    return np.where(variance > least, variance, np.nan)
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -99,6 +124,12 @@ def resamples(
     )
 
 
+def shares_of(rows: np.ndarray) -> np.ndarray:
+    """Return (B, N) how much each of N people counts in (B, N) resamples of their rows."""
+    n = rows.shape[1]
+    return np.stack([np.bincount(drawn, minlength=n) for drawn in rows]) / n
+
+
 def score_table(
     predictions: dict[str, np.ndarray],
     truth: np.ndarray,
@@ -121,17 +152,15 @@ def score_table(
         ``_low`` and ``_high`` of its 95 % bootstrap interval over people, and ``n``.
     """
     truth = with_brain(truth)
-    rows = resamples(len(truth), times=times, seed=seed, persons=persons)
-    resampled_truth = truth[rows]
+    shares = shares_of(resamples(len(truth), times=times, seed=seed, persons=persons))
     table = []
     for name, volumes in predictions.items():
         predicted = with_brain(volumes)
-        resampled_predicted = predicted[rows]
         scores = {}
         for label, statistic in STATISTICS.items():
-            resampled = statistic(resampled_predicted, resampled_truth)
+            resampled = statistic(predicted, truth, shares)
             low, high = np.percentile(resampled, [2.5, 97.5], axis=0)  # NaN stays NaN
-            scores[label] = statistic(predicted, truth)
+            scores[label] = statistic(predicted, truth, None)
             scores[f"{label}_low"], scores[f"{label}_high"] = low, high
         for i, tissue in enumerate(SCORED):
             values = {label: float(value[i]) for label, value in scores.items()}
@@ -145,7 +174,8 @@ def ratio_of_means(losses: np.ndarray, others: np.ndarray, rows: np.ndarray) -> 
     Returns:
         (3, K): the ratio of mean losses, and its 95 % interval over the (times, N) resamples.
     """
-    ratios = losses[rows].mean(axis=1) / others[rows].mean(axis=1)
+    shares = shares_of(rows)
+    ratios = (shares @ losses) / (shares @ others)
     low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
     return np.stack([losses.mean(axis=0) / others.mean(axis=0), low, high])
 

@@ -99,13 +99,12 @@ def test_boosting_keeps_few_trees_where_nothing_is_to_be_learned():
 
 def test_baselines_depend_on_nothing_but_training_and_seed():
     train, people = planted(120, 0, missing=0.1), toy_table(40, 3, missing=0.1)
-    for seed in (0, 1):
-        first, again = fitted(train, seed), fitted(train, seed)
-        for name, predict in first.items():
-            predicted = predict(people)
-            np.testing.assert_array_equal(predicted, again[name](people), err_msg=name)
-            some = predict(people.iloc[[7, 2, 30]])  # fewer, and in another order
-            np.testing.assert_allclose(predicted[[7, 2, 30]], some, rtol=1e-12, err_msg=name)
+    again = fitted(train, seed=1)
+    for name, predict in fitted(train, seed=1).items():
+        predicted = predict(people)
+        np.testing.assert_array_equal(predicted, again[name](people), err_msg=name)
+        some = predict(people.iloc[[7, 2, 30]])  # fewer, and in another order
+        np.testing.assert_allclose(predicted[[7, 2, 30]], some, rtol=1e-12, err_msg=name)
 
 
 def test_a_training_participant_is_nearest_to_itself(cohort):

@@ -76,9 +76,9 @@ COVARIANCE = np.array([[1600.0, 600, -200], [600, 900, 0], [-200, 0, 2500]])
 
 def test_normal_energy_score_is_that_of_many_draws(rng):
     mean, truth = rng.normal(500, 50, (2, 3, 3))
-    draws = rng.multivariate_normal(np.zeros(3), COVARIANCE, (3, 3000)) + mean[:, None]
+    draws = rng.multivariate_normal(np.zeros(3), COVARIANCE, (3, 1200)) + mean[:, None]
     many = energy_score(draws, truth)
-    np.testing.assert_allclose(energy_score_normal(mean, COVARIANCE, truth), many, rtol=0.03)
+    np.testing.assert_allclose(energy_score_normal(mean, COVARIANCE, truth), many, rtol=0.04)
     one = energy_score_normal(mean[:, :1], COVARIANCE[:1, :1], truth[:, :1])
     np.testing.assert_allclose(one, crps_normal(mean[:, :1], 40, truth[:, :1])[:, 0], rtol=2e-3)
 

@@ -24,7 +24,7 @@ def test_statistics_equal_their_definitions(rng):
             "slope": np.polyfit(p, v, 1)[0],
         }
         for name, value in expected.items():
-            assert volumes.STATISTICS[name](predicted, truth)[t] == pytest.approx(value)
+            assert volumes.STATISTICS[name](predicted, truth, None)[t] == pytest.approx(value)
 
 
 @pytest.mark.parametrize("statistic", [volumes.pearson, volumes.slope])
@@ -47,13 +47,16 @@ def test_slope_is_below_one_where_predictions_exaggerate(rng):
         np.testing.assert_allclose(table.loc[name, "slope"], slope, rtol=0.1)
 
 
-def test_statistics_work_on_stacks_of_resamples(rng):
-    truth, predicted = rng.normal(size=(2, 12, 3))
+def test_statistics_of_resamples_are_those_of_their_people(rng):
+    truth, predicted = rng.normal(500, 50, (2, 12, 3))
+    predicted[:, 2] = 500
     rows = volumes.resamples(12, times=5, seed=1)
     for statistic in volumes.STATISTICS.values():
-        stacked = statistic(predicted[rows], truth[rows])
-        single = [statistic(predicted[r], truth[r]) for r in rows]
+        stacked = statistic(predicted[rows], truth[rows], None)
+        single = [statistic(predicted[r], truth[r], None) for r in rows]
+        shared = statistic(predicted, truth, volumes.shares_of(rows))
         np.testing.assert_allclose(stacked, single)
+        np.testing.assert_allclose(shared, single)
 
 
 def test_intervals_cover_the_true_error_at_about_their_rate(rng):
