@@ -169,14 +169,23 @@ def test_specificity_is_nothing_for_a_model_that_ignores_the_answers(parts, resu
 
 def test_one_row_of_each_person_counts_for_specificity(parts, result, pretend):
     _, _, test = parts
-    people, volumes = test.table, test.volumes.to_numpy()
-    draws = {"toy": result.draws["toy"]}
-    persons = np.array([f"p{i // 2:02d}" for i in range(len(test))], dtype=object)
-    half = pretend(draws, people, volumes, persons=persons).specificity
-    assert set(half["n"]) == {len(test) // 2}
-    assert half["index"].isna().all()  # nine persons are too few
-    assert set(result.specificity["n"]) == {len(test)}
-    assert result.specificity.notna().all(axis=None)
+    again = [*range(len(test)), *range(5)]
+    ids = np.asarray(test.ids, dtype=object)[again]
+    draws = {"toy": result.draws["toy"][again], "twin": result.draws["twin"][again]}
+    found = pretend(draws, test.table.iloc[again], result.truth[again], persons=ids, seed=2)
+    columns = ["predictor", "index", "rank", "n"]
+    pd.testing.assert_frame_equal(found.specificity[columns], result.specificity[columns])
+    assert set(found.scores["n"]) == {len(test) + 5}
+
+
+def test_specificity_of_too_few_people_is_absent(parts, result, pretend):
+    _, _, test = parts
+    table = pretend(
+        {"toy": result.draws["toy"][:9]}, test.table.iloc[:9], result.truth[:9]
+    ).specificity
+    assert list(table.columns) == list(result.specificity.columns)
+    assert set(table["n"]) == {9}
+    assert table[["index", "rank", "p"]].isna().all(axis=None)
 
 
 def test_test_participants_do_not_influence_one_another(parts, result):

@@ -115,7 +115,7 @@ def test_a_training_participant_is_nearest_to_itself(cohort):
 
 def test_nearest_person_is_that_of_the_documented_distance(cohort):
     features = Features.fit(cohort.table, cohort.feature_columns)
-    people = toy_table(30, 5, missing=0.3)
+    people = toy_table(200, 5, missing=0.3)
     x, y = features.encode(people).values, features.encode(cohort.table).values
     nearest = []
     for own in x:
