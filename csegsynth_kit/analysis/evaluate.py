@@ -149,14 +149,14 @@ def evaluate_people(
         raise ConfigError(f"n is {n}", f"Ask for {_LEAST_DRAWS} draws or more; 16 are usual.")
     features = next(iter(models.values())).features
     normal = residual_covariance(train, features, name=reference, seed=seed)
-    asked = people[list(features.questions)]
+    asked = features.table_of(people[list(features.questions)])  # the same words for everybody
     fitted = fit_baselines(train, features, seed=seed)
     taken = set(models) & {*fitted, BEST_POSSIBLE}
     if taken:
         raise ConfigError(f"a model is called {taken.pop()!r}, as a baseline is", "Rename it.")
     return _evaluated(
         {name: predict_volumes(model, asked, n=n, seed=seed) for name, model in models.items()},
-        {name: predict(people) for name, predict in fitted.items()},
+        {name: predict(asked) for name, predict in fitted.items()},
         _best_possible(train, people),
         volumes,
         reference=(reference, normal),

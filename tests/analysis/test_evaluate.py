@@ -265,6 +265,14 @@ def test_people_are_enough_without_maps(parts, result):
     pd.testing.assert_frame_equal(*both)
 
 
+def test_baselines_understand_the_words_that_models_do(parts, result):
+    model, train, test = parts
+    worded = test.table.assign(sex=test.table["sex"].map({"male": "M", "female": "F"}))
+    found = evaluate_people({"toy": model}, train, worded, result.truth, n=8, seed=2)
+    for name in (*BASELINES, "toy, one draw"):
+        np.testing.assert_allclose(found.predictions[name], result.predictions[name])
+
+
 def test_the_best_possible_prediction_is_a_reference_where_it_is_known(parts, pretend):
     """The toy's people, as if they had been drawn from the embedded cohort's formula."""
     _, train, _ = parts
