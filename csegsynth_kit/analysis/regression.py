@@ -7,6 +7,7 @@ import pandas as pd
 import statsmodels.api as sm
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
+from threadpoolctl import threadpool_limits
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
@@ -151,11 +152,14 @@ def _boosting(train: Cohort, features: Features, seed: int) -> Predictor:
     """Gradient boosting per tissue; unanswered questions go the way that fits best."""
     x = features.encode(train.table).values
     fold = _folds(train.persons.to_numpy(), _BOOSTING_FOLDS, seed)
-    fits = [_boosted(x, y, fold) for y in train.volumes.to_numpy().T]
+    # Small trees are done before threads have met; on a busy machine they wait for minutes.
+    with threadpool_limits(1):
+        fits = [_boosted(x, y, fold) for y in train.volumes.to_numpy().T]
 
     def predict(table: pd.DataFrame) -> np.ndarray:
         x = features.encode(table).values
-        return np.stack([fit.predict(x) for fit in fits], axis=1)
+        with threadpool_limits(1):
+            return np.stack([fit.predict(x) for fit in fits], axis=1)
 
     return predict
 
