@@ -8,11 +8,13 @@ BIN    := $(VENV)/bin
 PRESET ?= tiny
 OUT    ?= runs/$(PRESET)
 ONLY   ?=
+# Families to train and compare: csegsynth, cvae, cgan, cldm, or all.
+FAMILIES ?= csegsynth
 # Cohorts of your own (folders made by `csegsynth prepare`); empty for the embedded ones.
 PRETRAIN ?=
 FINETUNE ?=
 
-RUN := --preset $(PRESET) --out $(OUT)
+RUN := --preset $(PRESET) --families $(FAMILIES) --out $(OUT)
 RUN += $(if $(PRETRAIN),--pretrain $(PRETRAIN)) $(if $(FINETUNE),--finetune $(FINETUNE))
 RUN += $(if $(ONLY),--only $(ONLY))
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from csegsynth_kit.data.files import write_text
 from csegsynth_kit.errors import ConfigError, SeriesError
+from csegsynth_kit.show.study import FAMILY_NAMES, suffix
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def run_series(
     out: Path | str,
     parameters: Mapping[str, Scalar],
     *,
+    families: Sequence[str] = (),
     progress: bool = True,
 ) -> Path:
     """Execute notebooks one after the other and write an HTML report.
@@ -60,6 +62,8 @@ def run_series(
         notebooks: From :func:`find_notebooks`.
         out: Folder of executed notebooks, HTML pages, figures and tables.
         parameters: Values for the notebooks' *parameters* cells.
+        families: Notebooks with a parameter ``family`` are executed for each of them, those
+            with a parameter ``families`` once for all; the others do not depend on it.
         progress: Show a progress bar over notebooks.
 
     Returns:
@@ -71,25 +75,26 @@ def run_series(
             there is kept.
     """
     out = Path(out).resolve()
-    for notebook in notebooks:
-        _require_parameters(notebook, parameters)
-    (out / "notebooks").mkdir(parents=True, exist_ok=True)
-    bar = tqdm(notebooks, desc="Notebooks", unit="notebook", disable=not progress)
-    for notebook in notebooks:  # What an earlier series left is not of this one.
-        for suffix in (".ipynb", ".html"):
-            (out / "notebooks" / notebook.name).with_suffix(suffix).unlink(missing_ok=True)
-    for notebook in bar:
-        bar.set_postfix_str(notebook.stem)
-        executed, failure = out / "notebooks" / notebook.name, ""
+    tasks = [task for notebook in notebooks for task in _tasks(notebook, parameters, families)]
+    folder = out / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, _, _ in tasks:  # What an earlier series left is not of this one.
+        for ending in (".ipynb", ".html"):
+            (folder / f"{name}{ending}").unlink(missing_ok=True)
+    shown = {**parameters, "families": ", ".join(families)} if families else parameters
+    bar = tqdm(tasks, desc="Notebooks", unit="notebook", disable=not progress)
+    for name, notebook, values in bar:
+        bar.set_postfix_str(name)
+        executed, failure = folder / f"{name}.ipynb", ""
         try:
-            execute(notebook, executed, parameters)
+            execute(notebook, executed, values)
         except SeriesError as error:
             failure = str(error)
             raise
         finally:
             if executed.exists():
                 _to_html(executed)
-            write_index(out, parameters, failure)
+            write_index(out, shown, failure)
     return out / "index.html"
 
 
@@ -148,6 +153,23 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) ->
         ) from error
 
 
+def _tasks(
+    notebook: Path, parameters: Mapping[str, Scalar], families: Sequence[str]
+) -> list[tuple[str, Path, dict[str, Scalar]]]:
+    """Return name, notebook and parameters of each execution of a notebook."""
+    known = papermill.inspect_notebook(notebook)
+    if families and "family" in known:
+        named = {family: f"{notebook.stem}{suffix(family)}" for family in families}
+        tasks = [(name, notebook, {**parameters, "family": f}) for f, name in named.items()]
+    elif families and "families" in known:
+        tasks = [(notebook.stem, notebook, {**parameters, "families": ",".join(families)})]
+    else:
+        tasks = [(notebook.stem, notebook, dict(parameters))]
+    for _, _, values in tasks:
+        _require_parameters(notebook, values)
+    return tasks
+
+
 def _require_parameters(notebook: Path, parameters: Mapping[str, Scalar]) -> None:
     """Refuse parameters the notebook does not have: papermill would only warn."""
     known = papermill.inspect_notebook(notebook)
@@ -170,4 +192,6 @@ def _title(notebook: Path) -> str:
     """Return a notebook's heading; papermill puts cells of its own before it if a cell failed."""
     cells = nbformat.read(notebook, as_version=4).cells
     first = next(cell.source for cell in cells if cell.source.startswith("# "))
-    return html.escape(first.splitlines()[0].removeprefix("# "))
+    _, _, family = notebook.stem.partition("-")
+    of = f" ({FAMILY_NAMES[family][1]})" if family in FAMILY_NAMES else ""
+    return html.escape(first.splitlines()[0].removeprefix("# ") + of)

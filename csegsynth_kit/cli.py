@@ -72,10 +72,17 @@ def _add_run(commands) -> None:
     parser.add_argument("--pretrain", help="prepared cohort (the embedded young one by default)")
     parser.add_argument("--finetune", help="prepared cohort (the embedded lifespan one by default)")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--family", default="csegsynth", choices=_FAMILIES)
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        default=["csegsynth"],
+        choices=(*_FAMILIES, "all"),
+        metavar="F",
+        help=f"families to train and compare: all, or some of {', '.join(_FAMILIES)}",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers, as in 03 04")
-    parser.add_argument("--out", help="folder of the report (runs/[FAMILY-]PRESET)")
+    parser.add_argument("--out", help="folder of the report (runs/PRESET)")
     parser.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
 
 

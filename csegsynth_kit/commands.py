@@ -20,6 +20,7 @@ from csegsynth_kit.models import build
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.show.cohorts import doctor_figure
 from csegsynth_kit.show.plots import save, style
+from csegsynth_kit.show.study import families_of
 from csegsynth_kit.simulate.cohort import simulate_cohort
 from csegsynth_kit.training.runs import STAGES, Run, warm_start
 from csegsynth_kit.training.trainer import Trainer
@@ -140,17 +141,17 @@ def _people(options: argparse.Namespace):
 
 def run_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth run``."""
-    parameters = {"preset": options.preset, "family": options.family, "seed": options.seed}
+    families = families_of(",".join(options.families))
     # Refused now rather than by a cell of the first notebook, as are cohorts below.
-    chosen = preset(options.family, options.preset)
-    name = chosen.name if options.family == "csegsynth" else f"{options.family}-{chosen.name}"
-    out = Path(options.out or Path("runs") / name).resolve()
-    parameters["out"] = str(out)
+    for family in families:
+        preset(family, options.preset)
+    out = Path(options.out or Path("runs") / options.preset).resolve()
+    parameters = {"preset": options.preset, "seed": options.seed, "out": str(out)}
     for stage in STAGES:
         cohort = getattr(options, stage)
         if cohort is not None:
             load_cohort(cohort)
             parameters[f"{stage}_cohort"] = str(Path(cohort).resolve())
     notebooks = find_notebooks(options.notebooks, options.only)
-    index = run_series(notebooks, out, parameters)
+    index = run_series(notebooks, out, parameters, families=families)
     print(f"Report: {index}")

@@ -53,6 +53,31 @@ def test_parameters_arrive_and_the_report_links_what_ran(folder, tmp_path):
     assert "Title of 01_first" in (tmp_path / "out" / "notebooks" / "01_first.html").read_text()
 
 
+def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    seen = "open('seen.txt', 'a').write({} + '\\n')"
+    write_notebook(folder / "01_data.ipynb", seen.format("'once'"))
+    write_notebook(
+        folder / "02_each.ipynb", seen.format("family"), parameters="family = ''\nout = ''"
+    )
+    write_notebook(
+        folder / "03_all.ipynb", seen.format("families"), parameters="families = ''\nout = ''"
+    )
+    index = run_series(
+        find_notebooks(folder),
+        tmp_path / "out",
+        {"out": "x"},
+        families=["cvae", "csegsynth"],
+        progress=False,
+    )
+    lines = (folder / "seen.txt").read_text().split()
+    assert lines == ["once", "cvae", "csegsynth", "cvae,csegsynth"]
+    page = index.read_text()
+    assert 'href="notebooks/02_each-cvae.html">Title of 02_each (C-VAE)<' in page
+    assert 'href="notebooks/02_each.html">Title of 02_each<' in page
+
+
 def test_a_failing_cell_stops_the_series_and_is_named(folder, tmp_path):
     with pytest.raises(SeriesError) as error:
         run_series(find_notebooks(folder), tmp_path / "out", {}, progress=False)

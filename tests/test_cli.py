@@ -98,20 +98,27 @@ def test_every_family_is_trained_and_generates(family, tmp_path, monkeypatch, ca
     assert cli.main(arguments) == 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_series_takes_every_family(family, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ["csegsynth"]),
+        (["--families", "cldm", "cvae"], ["cldm", "cvae"]),
+        (["--families", "all"], ["cvae", "cgan", "cldm", "csegsynth"]),
+    ],
+)
+def test_the_series_takes_every_family(given, expected, tmp_path, monkeypatch):
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "run_series", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(commands, "run_series", lambda *args, **more: calls.append((args, more)))
     notebooks = Path(__file__).parents[1] / "notebooks"
-    assert cli.main(["run", "--family", family, "--notebooks", str(notebooks)]) == 0
-    ((_, out, parameters),) = calls
-    assert parameters["family"] == family
-    assert out == tmp_path / "runs" / ("tiny" if family == "csegsynth" else f"{family}-tiny")
+    assert cli.main(["run", *given, "--notebooks", str(notebooks)]) == 0
+    (((_, out, _), more),) = calls
+    assert more == {"families": expected}
+    assert out == tmp_path / "runs" / "tiny"
 
 
 def test_a_preset_that_a_family_lacks_is_refused_before_the_series(tmp_path, capsys):
-    arguments = ["run", "--family", "cvae", "--preset", "paper-reference", "--out", str(tmp_path)]
+    arguments = ["run", "--families", "cvae", "--preset", "paper-reference", "--out", str(tmp_path)]
     assert cli.main(arguments) == 2
     assert "family 'cvae' has no preset 'paper-reference'" in capsys.readouterr().err
 

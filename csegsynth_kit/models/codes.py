@@ -12,6 +12,7 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, published, terms
 from csegsynth_kit.models.base import Family, TrainingSet
+from csegsynth_kit.models.calibration import calibrate
 from csegsynth_kit.models.start import start_from_components, start_from_regression
 
 
@@ -34,6 +35,8 @@ class CodeConfig:
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
+        volume_start: Correct that start until its draws have the volumes that a regression of
+            the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
         volume_loss: ``energy`` score of several draws, or the published ``absolute`` error.
         volume_draws: Draws per person where an energy score is taken; at least 2.
@@ -50,6 +53,7 @@ class CodeConfig:
     hidden: int = 128
     component_start: bool = True
     regression_start: bool = True
+    volume_start: bool = True
     answer_flags: bool = True
     volume_loss: terms.VolumeLoss = "energy"
     volume_draws: int = 2
@@ -144,3 +148,9 @@ class CodeFamily(Family):
                 codes = torch.cat([self.encode(maps) for maps in training.maps()])
             inputs = training.features[:, : self.n_inputs]
             start_from_regression(self.transform, inputs, codes)
+            if self.config.volume_start:
+                volumes = terms.true_volumes(self, training.volumes)
+                calibrate(self.transform, self._volumes_of_codes, inputs, volumes)
+
+    def _volumes_of_codes(self, codes: Tensor) -> Tensor:
+        return self.standardized_volumes(self.generator(codes).float().softmax(1))

@@ -4,7 +4,7 @@ State passes through files: every notebook opens the same study and finds what t
 it have written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort, require_disjoint
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.files import write_tsv
-from csegsynth_kit.errors import CohortError, RunError
+from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.show import plots
@@ -26,8 +26,15 @@ from csegsynth_kit.training.trainer import Trainer
 EMBEDDED = {"pretrain": ("young", 300, 1), "finetune": ("lifespan", 500, 0)}
 #: Training, validation and test shares of each stage.
 _FRACTIONS = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}
-_ANCESTORS = {"cvae": "VAE", "cgan": "GAN", "cldm": "LDM", "csegsynth": "alpha-GAN"}
-_NAMES = {"cvae": "C-VAE", "cgan": "C-GAN", "cldm": "C-LDM", "csegsynth": "CSegSynth"}
+#: Family to the names of the unconditional and of the conditional model, in the paper's order.
+FAMILY_NAMES = {
+    "cvae": ("VAE", "C-VAE"),
+    "cgan": ("GAN", "C-GAN"),
+    "cldm": ("LDM", "C-LDM"),
+    "csegsynth": ("alpha-GAN", "CSegSynth"),
+}
+#: Whose figures and tables have no suffix.
+_MAIN = "csegsynth"
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,24 @@ class Study:
     @property
     def name(self) -> str:
         """Name of the conditional model."""
-        return _NAMES[self.family]
+        return FAMILY_NAMES[self.family][1]
 
     @property
     def ancestor(self) -> str:
         """Name of the unconditional model it starts from."""
-        return _ANCESTORS[self.family]
+        return FAMILY_NAMES[self.family][0]
+
+    def of(self, family: str) -> "Study":
+        """Return the study of another family, with the same cohorts, preset, seed and folder."""
+        return replace(self, family=family, preset=preset(family, self.preset.name))
+
+    def families(self, named: str) -> list["Study"]:
+        """Return the studies of several families.
+
+        Args:
+            named: Families separated by commas, or ``all``.
+        """
+        return [self.of(family) for family in families_of(named)]
 
     def cohort(self, stage: Stage) -> Cohort:
         """Open a stage's cohort; simulate it first if it is an embedded one not made yet."""
@@ -162,11 +181,11 @@ class Study:
 
     def save(self, figure: Figure, name: str) -> Path:
         """Write a figure under ``figures``, as PNG and SVG."""
-        return plots.save(figure, self.out / "figures" / name)
+        return plots.save(figure, self.out / "figures" / f"{name}{suffix(self.family)}")
 
     def write(self, table: pd.DataFrame, name: str) -> Path:
         """Write a table under ``tables``, as TSV, and return its path."""
-        path = self.out / "tables" / f"{name}.tsv"
+        path = self.out / "tables" / f"{name}{suffix(self.family)}.tsv"
         write_tsv(path, table.set_index(table.columns[0]))
         return path
 
@@ -174,5 +193,28 @@ class Study:
         run = self.run(stage)
         if not run.finished:
             number = {"pretrain": "02_pretraining", "finetune": "03_fine_tuning"}[stage]
-            raise RunError("is not trained yet", f"Run notebook {number} first.", run.path)
+            raise RunError(
+                "is not trained yet",
+                f"Run notebook {number} with family '{self.family}' first.",
+                run.path,
+            )
         return run
+
+
+def suffix(family: str) -> str:
+    """Return what the names of a family's figures, tables and notebooks end with."""
+    return "" if family == _MAIN else f"-{family}"
+
+
+def families_of(named: str) -> list[str]:
+    """Split names of families, or raise ConfigError for an unknown one; ``all`` is all of them."""
+    chosen = [name.strip() for name in named.split(",") if name.strip()]
+    if chosen == ["all"]:
+        return list(FAMILY_NAMES)
+    unknown = [name for name in chosen if name not in FAMILY_NAMES]
+    if unknown or not chosen:
+        raise ConfigError(
+            f"there is no model family {(unknown or [named])[0]!r}",
+            f"Choose from {', '.join(FAMILY_NAMES)}, or all.",
+        )
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,136 @@
+"""A start whose draws have the volumes that regression expects, on average and in spread.
+
+Codes are regressed one by one, each with its own penalty, and maps depend on them through a
+softmax: together, the volumes of the draws miss what a regression of the volumes themselves
+gives by a little. Here T is moved by the smallest change that makes up for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import Lasso, LassoCV
+from sklearn.model_selection import KFold, cross_val_predict
+from torch import Tensor
+
+from csegsynth_kit.models.base import Rng
+from csegsynth_kit.models.compact import CompactTransform
+
+#: Corrections; each removes nine tenths of what is left.
+_ROUNDS = 3
+#: Participants whose draws are looked at, and draws of each (in pairs z, -z).
+_PEOPLE, _DRAWS = 400, 4
+#: Participants whose codes the slope of volumes is taken at.
+_SLOPES_AT = 64
+_FOLDS = 10
+#: Penalties among which cross-validation chooses, per standard deviation.
+_PENALTIES = np.geomspace(1.0, 1e-3, 30)
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class VolumeTarget:
+    """What a regression lets expect of the volumes, in training standard deviations.
+
+    Args:
+        mean: (N, 3) expected volumes of the training participants.
+        covariance: (3, 3) of what is left over, in participants the regression has not seen.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def volume_target(features: Tensor, volumes: Tensor) -> VolumeTarget:
+    """Regress volumes on features, by the lasso: most answers tell nothing.
+
+    Args:
+        features: (N, F) of the training participants.
+        volumes: (N, 3) of the same, in training standard deviations.
+    """
+    x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
+    folds = KFold(min(_FOLDS, len(x)), shuffle=True, random_state=0)
+    means, residuals = [], []
+    for one in y.T:
+        fit = LassoCV(alphas=_PENALTIES, cv=folds).fit(x, one)
+        means.append(fit.predict(x))
+        residuals.append(one - cross_val_predict(Lasso(fit.alpha_), x, one, cv=folds))
+    left = np.stack(residuals, axis=1)
+    covariance = left.T @ left / len(left)
+    return VolumeTarget(
+        torch.from_numpy(np.stack(means, axis=1)).to(volumes),
+        torch.from_numpy(covariance).to(volumes),
+    )
+
+
+@torch.no_grad()
+def calibrate(
+    transform: CompactTransform,
+    volumes_of: Callable[[Tensor], Tensor],
+    features: Tensor,
+    volumes: Tensor,
+) -> None:
+    """Correct T until draws have the expected volumes and the spread of what is left over.
+
+    Codes move along the direction in which they vary together with the volumes, so that an
+    added milliliter is added where people differ, not anywhere.
+
+    Args:
+        transform: Started at the regression of codes on features.
+        volumes_of: Maps (n, L) codes to (n, 3) volumes in training standard deviations.
+        features: (N, F) of the training participants.
+        volumes: (N, 3) their volumes, in training standard deviations.
+    """
+    target = volume_target(transform.expanded(features), volumes)
+    people = torch.linspace(0, len(features) - 1, min(_PEOPLE, len(features))).round().long()
+    chosen, expected = features[people], target.mean[people]
+    expanded = transform.expanded(chosen)
+    design = F.pad(expanded, (0, 1), value=1.0)
+    explained = torch.linalg.pinv(design.double()).float()  # a question all answer has rank 0
+    half = Rng(0, total=len(people), device=features.device).normal(
+        _DRAWS // 2, transform.mix.in_features
+    )
+    for _ in range(_ROUNDS):
+        drawn = _volumes(transform, volumes_of, chosen, half)
+        spread = drawn[: _DRAWS // 2] - drawn.mean(0)  # the others are antithetic twins
+        covariance = torch.einsum("mni,mnj->ij", spread, spread) / spread[..., 0].numel()
+        slope = _slope(volumes_of, transform, chosen)
+        along = _direction(slope, transform.mix.weight)
+        # What features explain of the gap: nothing else can be made up for by a shift.
+        gap = explained @ (expected - drawn.mean(0))
+        transform.linear.weight += along @ gap[:-1].T
+        transform.linear.bias += along @ gap[-1]
+        stretch = _root(target.covariance) @ torch.linalg.inv(_root(covariance))
+        identity = torch.eye(len(stretch), device=stretch.device)
+        transform.mix.weight += along @ (stretch - identity) @ slope @ transform.mix.weight
+
+
+def _volumes(transform, volumes_of, features: Tensor, half: Tensor) -> Tensor:
+    """Volumes (M, N, 3) of draws from (N, M / 2, L) noise and its negative."""
+    noise = torch.cat([half, -half], dim=1).transpose(0, 1)
+    rows = []
+    for z in noise:
+        parts = zip(z.split(_AT_ONCE), features.split(_AT_ONCE), strict=True)
+        rows.append(torch.cat([volumes_of(transform(*part)) for part in parts]))
+    return torch.stack(rows)
+
+
+@torch.enable_grad()
+def _slope(volumes_of, transform: CompactTransform, features: Tensor) -> Tensor:
+    """Mean change (3, L) of volumes with the code, at people's mean codes."""
+    code = transform.moments(features[:_SLOPES_AT])[0].detach().requires_grad_(True)
+    volumes = volumes_of(code)
+    slopes = [torch.autograd.grad(v, code, retain_graph=True)[0].mean(0) for v in volumes.sum(0)]
+    return torch.stack(slopes)
+
+
+def _direction(slope: Tensor, mix: Tensor) -> Tensor:
+    """Changes of the code (L, 3) that add one standard deviation to one volume each."""
+    covariance = mix @ (mix.T @ slope.T)
+    return covariance @ torch.linalg.inv(slope @ covariance)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    return torch.linalg.cholesky(covariance)
