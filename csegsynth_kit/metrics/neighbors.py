@@ -42,7 +42,7 @@ class Closeness:
     nearest: Sign
 
 
-def closeness(d: Distances, *, times: int = 400, seed: int = 0) -> Closeness:
+def closeness(d: Distances, *, times: int = 200, seed: int = 0) -> Closeness:
     """Compare distances to training and to held-out people.
 
     For the table, random subsets of training persons are as large as the held-out set, because
