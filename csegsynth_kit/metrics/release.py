@@ -31,8 +31,9 @@ from csegsynth_kit.metrics.privacy import (
 )
 
 Verdict = Literal["no sign of copying", "doubt", "do not release", "cannot tell"]
-#: A sign that is surely above 0.5, and above this, forbids a release; below, it is a doubt.
-LEAK = 0.6
+#: An attack that is surely better than 0.5, and than this, forbids a release; below, it is a
+#: doubt. So does a share of nearest people above the second: 3 times as many hits per head.
+LEAK, LEAK_NEAREST = 0.6, 0.75
 #: If an attack this good is still inside the interval, the audit cannot tell.
 UNSEEN = 0.7
 #: Persons that each group needs before an interval of an attack can be trusted.
@@ -65,7 +66,7 @@ class ReleaseAudit:
 
     Args:
         verdict: ``do not release`` if a map is a person's twin, or a sign is surely above 0.5
-            (counting that there are three) and above ``LEAK``; else ``cannot tell`` if there
+            (counting that there are three) and above ``LEAK`` or ``LEAK_NEAREST``; else ``cannot tell`` if there
             are too few people or the copy machine was not found out; else ``doubt`` if a 95 %
             interval is above 0.5, which happens by chance in at most one of ten honest models;
             else ``cannot tell`` if an attack of ``UNSEEN`` is not excluded.
@@ -194,9 +195,10 @@ def _judge(
     signs: dict[str, Sign], found: Twins, authenticity: Authenticity, controls: Sequence[Control]
 ) -> tuple[Verdict, list[str]]:
     """Return the verdict and the sentences it rests on."""
-    leaks = [_in_words(n, s) for n, s in signs.items() if _surely(s) and s.value > LEAK]
+    limits = {name: LEAK_NEAREST if name == _NEAREST else LEAK for name in signs}
+    leaks = [_in_words(n, s) for n, s in signs.items() if _surely(s) and s.value > limits[n]]
     above = [_in_words(n, s) for n, s in signs.items() if s.low > 0.5]
-    wide = [_in_words(n, s) for n, s in signs.items() if s.high >= UNSEEN]
+    wide = [_in_words(n, s) for n, s in signs.items() if s.high >= UNSEEN and n != _NEAREST]
     untold = _blind(next(iter(signs.values())), controls)
     notes = [_twins_in_words(found), _authenticity_in_words(authenticity)]
     if found.members and found.members / _n(signs)[0] > found.others / _n(signs)[1]:
