@@ -148,17 +148,22 @@ class Attack(Sign):
 
 
 def attack_scores(d: Distances) -> dict[str, np.ndarray]:
-    """Return (N,) scores of two attackers; higher accuses a person of being a member.
+    """Return (N,) scores of attackers; higher accuses a person of being a member.
 
-    Minus the distance to the nearest synthetic map (after Shokri et al., 2017, IEEE S&P, and
-    Hayes et al., 2019, PoPETs 2019:133): ``anybody`` looks at all maps, one set of draws per
-    person; ``own answers`` knows the person's answers and looks at the maps drawn for them.
+    An attacker accuses people who are near to a synthetic map (after Shokri et al., 2017, IEEE
+    S&P, and Hayes et al., 2019, PoPETs 2019:133). ``anybody`` looks at all maps, one set of draws
+    per person; ``own answers`` knows the person's answers and looks at the maps drawn for them.
+    The distance is taken as a multiple of that to the nearest other real person: a usual brain
+    is near to everything, and by chance one group may be more usual (calibration by difficulty,
+    Watson et al., 2022, ICLR). ``no maps`` accuses usual people, whatever the maps: how uneven
+    the groups are.
     """
+    unusual = d.to_others().min(1)
+    unit = np.maximum(unusual, 1e-9)
+    rows = np.arange(len(d.made))
     every = d.made[:, d.draws_of(d.first_rows())].min(1)
-    own = d.made[
-        np.arange(len(d.made))[:, None], d.draws_of(np.arange(len(d.made))).reshape(-1, d.draws)
-    ]
-    return {"anybody": -every, "own answers": -own.min(1)}
+    own = d.made[rows[:, None], d.draws_of(rows).reshape(-1, d.draws)].min(1)
+    return {"anybody": -every / unit, "own answers": -own / unit, "no maps": -unusual}
 
 
 def membership(

@@ -66,10 +66,11 @@ class ReleaseAudit:
 
     Args:
         verdict: ``do not release`` if a map is a person's twin, or a sign is surely above 0.5
-            (counting that there are three) and above ``LEAK`` or ``LEAK_NEAREST``; else ``cannot tell`` if there
-            are too few people or the copy machine was not found out; else ``doubt`` if a 95 %
-            interval is above 0.5, which happens by chance in at most one of ten honest models;
-            else ``cannot tell`` if an attack of ``UNSEEN`` is not excluded.
+            (counting that there are three) and above ``LEAK`` or ``LEAK_NEAREST``; else
+            ``cannot tell`` if there are too few people or the copy machine was not found out;
+            else ``doubt`` if a 95 % interval is above 0.5, which happens by chance in at most
+            one of ten honest models; else ``cannot tell`` if an attack of ``UNSEEN`` is not
+            excluded.
         reasons: Sentences with figures; those that decide come first.
         attacks: By attacker; see ``attack_scores``.
         closeness: Distances, and to whom synthetic maps are nearest.
@@ -171,7 +172,7 @@ def audit_features(
         controls.append(_control(share, copied, attacks["anybody"], seed))
     found = twins(d)
     authenticity = authentic(d, seed=seed)
-    signs = {_ATTACKERS[name]: attack for name, attack in attacks.items()}
+    signs = {words: attacks[name] for name, words in _ATTACKERS.items()}
     signs |= {_NEAREST: near.nearest}
     verdict, reasons = _judge(signs, found, authenticity, controls)
     about = (passport or {}) | {"seed": seed, "draws": d.draws}
