@@ -49,9 +49,9 @@ def closeness(d: Distances, *, times: int = 200, seed: int = 0) -> Closeness:
     among more people the nearest is nearer. Such a subset misses most copied people, so the
     share compares everybody at once and divides by heads: without a leak, each person is
     equally often the nearest (a balanced form of the share of records closer to training data,
-    Platzer and Reutterer, 2021, Frontiers in Big Data 4:679939). Every person enters with one
-    row and one set of draws. Intervals come from random halves of the persons of either group;
-    see ``resampling``.
+    Platzer and Reutterer, 2021, Frontiers in Big Data 4:679939). Every person enters with the
+    first row and one set of draws. Intervals come from random halves of the persons of either
+    group; see ``resampling``.
 
     Args:
         d: Of everybody.
@@ -85,14 +85,13 @@ def closeness(d: Distances, *, times: int = 200, seed: int = 0) -> Closeness:
 def _compared(
     d: Distances, groups: list[np.ndarray], size: int, subsets: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return (5,) statistics: four medians and the share, each a mean over subsets."""
-    found = []
-    for _ in range(subsets):
-        rows = rng.permutation(len(d.person))
-        of_person = rows[np.unique(d.person[rows], return_index=True)[1]]  # a row of each person
-        train, held_out = (of_person[rng.permutation(group)] for group in groups)
-        found.append([*_medians(d, train[: size + 1], held_out[:size]), _share(d, train, held_out)])
-    return np.mean(found, axis=0)
+    """Return (5,) statistics: four medians, each a mean over subsets, and the share."""
+    train, held_out = (d.first_rows()[group] for group in groups)
+    medians = [
+        _medians(d, rng.permutation(train)[: size + 1], rng.permutation(held_out)[:size])
+        for _ in range(subsets)
+    ]
+    return np.array([*np.mean(medians, axis=0), _share(d, train, held_out)])
 
 
 def _medians(d: Distances, train: np.ndarray, held_out: np.ndarray) -> list[float]:

@@ -191,20 +191,27 @@ def membership(
     low, high = np.percentile(values, [2.5, 97.5])
     found = (np.nan,) * 3
     if sizes[1] >= PEOPLE_FOR_LOW_RATE:
-        shares = [_found(inside, outside, a, b) for a, b in zip(w, v, strict=True)]
-        whole = _found(inside, outside, np.ones_like(w[0]), np.ones_like(v[0]))
-        found = (whole, *map(float, np.percentile(shares, [2.5, 97.5])))
+        whole = _found(inside, outside, np.ones_like(w[:1]), np.ones_like(v[:1]))
+        shares = np.percentile(_found(inside, outside, w, v), [2.5, 97.5])
+        found = (float(whole[0]), *map(float, shares))
     return Attack(
         float(wins.mean()), float(low), float(high), float(values.std(ddof=1)), *sizes, *found
     )
 
 
-def _found(inside: np.ndarray, outside: np.ndarray, w: np.ndarray, v: np.ndarray) -> float:
-    """Share of weighted members above the score that ``LOW_RATE`` of the others exceed."""
+def _found(inside: np.ndarray, outside: np.ndarray, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Share (B,) of members above the score that ``LOW_RATE`` of the others exceed.
+
+    Args:
+        inside: (N,) scores of members.
+        outside: (M,) scores of the others.
+        w: (B, N) how often each member counts.
+        v: (B, M) how often each other counts.
+    """
     order = np.argsort(outside)[::-1]
-    accused = np.cumsum(v[order]) > LOW_RATE * v.sum() + 1e-9
-    limit = outside[order][np.argmax(accused)]
-    return float(w[inside > limit].sum() / w.sum())
+    accused = np.cumsum(v[:, order], axis=1) > LOW_RATE * v.sum(1, keepdims=True) + 1e-9
+    limit = outside[order][accused.argmax(1)]
+    return (w * (inside > limit[:, None])).sum(1) / w.sum(1)
 
 
 def copy_machine(

@@ -100,6 +100,7 @@ def release_audit(
     *,
     extractor: Extractor | None = None,
     persons: Sequence[str] | None = None,
+    times: int = 2000,
     seed: int = 0,
 ) -> ReleaseAudit:
     """Audit synthetic maps for traces of the training people.
@@ -116,6 +117,7 @@ def release_audit(
             random numbers.
         extractor: What features are compared; morphometry by default.
         persons: Person of each row of ``train``, then of ``held_out``, if some have retests.
+        times: Bootstrap resamples of an attack; a tenth of that for distances.
         seed: Of all draws.
     """
     extractor = Morphometry() if extractor is None else extractor
@@ -135,7 +137,7 @@ def release_audit(
     made = [extractor.features(maps) for maps in (of_train, of_held_out)]
     passport = extractor.passport | {"grid": train.grid.to_dict()}
     parts = real[:, : len(train)], real[:, len(train) :], *made
-    return audit_features(*parts, persons=persons, seed=seed, passport=passport)
+    return audit_features(*parts, persons=persons, times=times, seed=seed, passport=passport)
 
 
 def audit_features(
@@ -145,6 +147,7 @@ def audit_features(
     of_held_out: np.ndarray,
     *,
     persons: Sequence[str] | None = None,
+    times: int = 2000,
     seed: int = 0,
     passport: dict | None = None,
 ) -> ReleaseAudit:
@@ -156,32 +159,34 @@ def audit_features(
         of_train: (S, N * K, D).
         of_held_out: (S, M * K, D).
         persons: (N + M,) person of each row, if some have retests.
+        times: Bootstrap resamples of an attack; a tenth of that for distances.
         seed: Of all draws.
         passport: JSON-ready identity of the extractor.
     """
     d = distances(train, held_out, of_train, of_held_out, persons=persons)
-    near = closeness(d, seed=seed)
+    near = closeness(d, times=times // 10, seed=seed)
     attacks = {
-        name: membership(scores, d.member, d.person, seed=seed)
+        name: membership(scores, d.member, d.person, times=times, seed=seed)
         for name, scores in attack_scores(d).items()
     }
     controls = []
     for share in CONTROL_SHARES:
         made = copy_machine(train, (of_train, of_held_out), share=share, seed=seed)
         copied = distances(train, held_out, *made, persons=persons)
-        controls.append(_control(share, copied, attacks["anybody"], seed))
+        controls.append(_control(share, copied, attacks["anybody"], times, seed))
     found = twins(d)
-    authenticity = authentic(d, seed=seed)
+    authenticity = authentic(d, splits=max(20, times // 20), seed=seed)
     signs = {words: attacks[name] for name, words in _ATTACKERS.items()}
     signs |= {_NEAREST: near.nearest}
     verdict, reasons = _judge(signs, found, authenticity, controls)
-    about = (passport or {}) | {"seed": seed, "draws": d.draws}
+    about = (passport or {}) | {"seed": seed, "times": times, "draws": d.draws}
     parts = attacks, near, found, authenticity, tuple(controls), d.draws, about
     return ReleaseAudit(verdict, tuple(reasons), *parts)
 
 
-def _control(share: float, d: Distances, as_given: Attack, seed: int) -> Control:
-    attack = membership(attack_scores(d)["anybody"], d.member, d.person, seed=seed)
+def _control(share: float, d: Distances, as_given: Attack, times: int, seed: int) -> Control:
+    scores = attack_scores(d)["anybody"]
+    attack = membership(scores, d.member, d.person, times=times, seed=seed)
     return Control(share, attack, _surely(attack) and attack.value > as_given.value)
 
 

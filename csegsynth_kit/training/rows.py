@@ -130,12 +130,16 @@ def _forms(shape: tuple[int, int, int]) -> dict[str, Callable[[Tensor], Tensor]]
 
 
 def rows_of_length(tensor: Tensor, length: int) -> Iterator[Tensor]:
-    """Yield the (R, L) matrices that a tensor is, read by rows and by columns."""
+    """Yield the (R, L) matrices that a tensor is, read by its last or by its first axes.
+
+    A tensor with one axis may hold several rows, one after another.
+    """
     if not tensor.is_floating_point() or not tensor.numel() or tensor.numel() % length:
         return
-    yield tensor.reshape(-1, length)
-    leading = np.cumprod(tensor.shape)
-    if length in leading[:-1]:
+    sizes = np.cumprod([1, *tensor.shape])
+    if tensor.ndim == 1 or length in tensor.numel() // sizes:
+        yield tensor.reshape(-1, length)
+    if tensor.ndim > 1 and length in sizes[:-1]:
         yield tensor.reshape(length, -1).T
 
 

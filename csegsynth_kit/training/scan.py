@@ -41,12 +41,14 @@ class Trace:
 def scan_checkpoint(path: Path | str, train: Cohort) -> list[Trace]:
     """Compare a checkpoint and its run folder with the training participants.
 
-    Every tensor, those of averaged weights and optimizers included, is read by rows and by
-    columns at the lengths of maps (whole, by tissue, in log shares, pooled), answers and
+    Every tensor, those of averaged weights and optimizers included, is read along its last and
+    its first axes at the lengths of maps (whole, by tissue, in log shares, pooled), answers and
     volumes, and compared beside scale, shift and the training mean; see ``rows.find``. Texts
-    are searched for ids, digests of scans, answers and volumes. Nothing found is no proof: rows
-    that start elsewhere than at a multiple of their length, or are encrypted, rotated or mixed,
-    stay hidden, and whether *generated* maps betray people is another question.
+    are searched for ids, digests of scans, answers and volumes.
+
+    Nothing found is no proof: parts of rows, and rows that are encrypted, rotated, mixed or
+    noisy, stay hidden. Whether generated maps, or reconstructions, betray people is another
+    question; see ``metrics.release`` and ``whitebox``.
 
     Args:
         path: A checkpoint, whose folder is searched as well, or a run folder.
@@ -102,7 +104,7 @@ def _in_tensors(
 
 
 def _rank(match: Match) -> tuple[bool, float]:
-    return not match.spanned, match.likeness
+    return not match.spanned, round(match.likeness, 3)
 
 
 def _told(place: str, best: dict[int, tuple[Match, Reference]]) -> Iterator[Trace]:
