@@ -84,20 +84,8 @@ def distances(
         ConfigError: if draws are unequal, or a person is both trained on and held out.
     """
     n, m = train.shape[1], held_out.shape[1]
-    draws = of_train.shape[1] // n
-    if draws < 1 or (of_train.shape[1], of_held_out.shape[1]) != (n * draws, m * draws):
-        raise ConfigError(
-            f"{of_train.shape[1]} synthetic maps for {n} training people and "
-            f"{of_held_out.shape[1]} for {m} held-out people are not equally many each",
-            "Generate the same number of maps for the answers of everybody.",
-        )
-    codes = np.unique(np.arange(n + m) if persons is None else persons, return_inverse=True)[1]
-    if len(codes) != n + m or set(codes[:n]) & set(codes[n:]):
-        raise ConfigError(
-            f"{len(codes)} persons do not fit {n} training and {m} held-out rows, or some are "
-            "in both groups",
-            "Name the person of each row, and hold out whole persons.",
-        )
+    _require_equal_draws(n, m, of_train.shape[1], of_held_out.shape[1])
+    codes = _codes(np.arange(n + m) if persons is None else persons, n, m)
     real = np.concatenate([train, held_out], axis=1)
     made = np.concatenate([of_train, of_held_out], axis=1)
     among, between = np.zeros((n + m, n + m)), np.zeros((n + m, len(made[0])))
@@ -108,6 +96,28 @@ def distances(
         among += apart / unit
         between += np.sqrt(squared_distances(own, synthetic)) / unit
     return Distances(among, between, np.arange(n + m) < n, codes)
+
+
+def _require_equal_draws(n: int, m: int, of_train: int, of_held_out: int) -> None:
+    draws = of_train // n
+    if draws < 1 or (of_train, of_held_out) != (n * draws, m * draws):
+        raise ConfigError(
+            f"{of_train} synthetic maps for {n} training people and {of_held_out} for {m} "
+            "held-out people are not equally many each",
+            "Generate the same number of maps for the answers of everybody.",
+        )
+
+
+def _codes(persons: Sequence, n: int, m: int) -> np.ndarray:
+    """Number the (N + M,) persons from 0."""
+    codes = np.unique(persons, return_inverse=True)[1]
+    if len(codes) != n + m or set(codes[:n]) & set(codes[n:]):
+        raise ConfigError(
+            f"{len(codes)} persons do not fit {n} training and {m} held-out rows, or some are "
+            "in both groups",
+            "Name the person of each row, and hold out whole persons.",
+        )
+    return codes
 
 
 @dataclass(frozen=True)

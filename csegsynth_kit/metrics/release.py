@@ -22,7 +22,6 @@ from csegsynth_kit.metrics.neighbors import (
 )
 from csegsynth_kit.metrics.privacy import (
     Attack,
-    Distances,
     Sign,
     attack_scores,
     copy_machine,
@@ -121,23 +120,27 @@ def release_audit(
         seed: Of all draws.
     """
     extractor = Morphometry() if extractor is None else extractor
-    for maps in (held_out, of_train, of_held_out):
-        if not train.grid.same_box(maps.grid):
-            raise ConfigError(
-                f"training maps are on grid '{train.grid.name}', others on '{maps.grid.name}'",
-                "Compare maps of one grid; resampling alone changes every distance.",
-            )
-    everybody = SegmentationMaps(
-        torch.cat([train.probabilities, held_out.probabilities]),
-        train.grid,
-        train.labels + held_out.labels,
-    )
+    everybody = _together(train, held_out, of_train, of_held_out)
     extractor.fit(everybody)
     real = extractor.features(everybody)
     made = [extractor.features(maps) for maps in (of_train, of_held_out)]
     passport = extractor.passport | {"grid": train.grid.to_dict()}
     parts = real[:, : len(train)], real[:, len(train) :], *made
     return audit_features(*parts, persons=persons, times=times, seed=seed, passport=passport)
+
+
+def _together(
+    train: SegmentationMaps, held_out: SegmentationMaps, *synthetic: SegmentationMaps
+) -> SegmentationMaps:
+    """Return the maps of all people, if everything is on one grid."""
+    for maps in (held_out, *synthetic):
+        if not train.grid.same_box(maps.grid):
+            raise ConfigError(
+                f"training maps are on grid '{train.grid.name}', others on '{maps.grid.name}'",
+                "Compare maps of one grid; resampling alone changes every distance.",
+            )
+    probabilities = torch.cat([train.probabilities, held_out.probabilities])
+    return SegmentationMaps(probabilities, train.grid, train.labels + held_out.labels)
 
 
 def audit_features(
@@ -159,35 +162,44 @@ def audit_features(
         of_train: (S, N * K, D).
         of_held_out: (S, M * K, D).
         persons: (N + M,) person of each row, if some have retests.
-        times: Bootstrap resamples of an attack; a tenth of that for distances.
+        times: As there.
         seed: Of all draws.
         passport: JSON-ready identity of the extractor.
     """
-    d = distances(train, held_out, of_train, of_held_out, persons=persons)
+    made = of_train, of_held_out
+    d = distances(train, held_out, *made, persons=persons)
     near = closeness(d, times=times // 10, seed=seed)
     attacks = {
-        name: membership(scores, d.member, d.person, times=times, seed=seed)
-        for name, scores in attack_scores(d).items()
+        name: membership(s, d.member, d.person, times=times, seed=seed)
+        for name, s in attack_scores(d).items()
     }
-    controls = []
-    for share in CONTROL_SHARES:
-        made = copy_machine(train, (of_train, of_held_out), share=share, seed=seed)
-        copied = distances(train, held_out, *made, persons=persons)
-        controls.append(_control(share, copied, attacks["anybody"], times, seed))
+    common = train, held_out, made, persons, attacks, times, seed
+    controls = tuple(_control(share, *common) for share in CONTROL_SHARES)
     found = twins(d)
     authenticity = authentic(d, splits=max(20, times // 20), seed=seed)
     signs = {words: attacks[name] for name, words in _ATTACKERS.items()}
-    signs |= {_NEAREST: near.nearest}
+    signs[_NEAREST] = near.nearest
     verdict, reasons = _judge(signs, found, authenticity, controls)
     about = (passport or {}) | {"seed": seed, "times": times, "draws": d.draws}
-    parts = attacks, near, found, authenticity, tuple(controls), d.draws, about
-    return ReleaseAudit(verdict, tuple(reasons), *parts)
+    figures = attacks, near, found, authenticity, controls
+    return ReleaseAudit(verdict, tuple(reasons), *figures, d.draws, about)
 
 
-def _control(share: float, d: Distances, as_given: Attack, times: int, seed: int) -> Control:
+def _control(
+    share: float,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    made: Sequence[np.ndarray],
+    persons: Sequence[str] | None,
+    as_given: dict[str, Attack],
+    times: int,
+    seed: int,
+) -> Control:
+    copied = copy_machine(train, made, share=share, seed=seed)
+    d = distances(train, held_out, *copied, persons=persons)
     scores = attack_scores(d)["anybody"]
     attack = membership(scores, d.member, d.person, times=times, seed=seed)
-    return Control(share, attack, _surely(attack) and attack.value > as_given.value)
+    return Control(share, attack, _surely(attack) and attack.value > as_given["anybody"].value)
 
 
 _ATTACKERS = {

@@ -70,19 +70,23 @@ def scan_checkpoint(path: Path | str, train: Cohort) -> list[Trace]:
         raise RunError("holds no checkpoint", "Give a checkpoint or the folder of a run.", path)
     traces: list[Trace] = []
     for file in files:
-        tensors, meta = checkpoint.read(file)
-        stored = meta.get("features")
-        features = None if stored is None else Features.from_dict(stored)
-        traces += _in_tensors(file.name, tensors, train, features)
-        traces += _in_json(f"{file.name} (header)", meta, train)
-        if features is not None:
-            traces += _extremes(f"{file.name} (header)", features, train)
+        traces += _in_checkpoint(file, train)
     for file in sorted(folder.glob("*.json")):
         traces += _in_json(file.name, json.loads(file.read_text(encoding="utf-8")), train)
     for file in sorted([*folder.glob("*.csv"), *folder.glob("*.tsv")]):
         traces += _in_texts(file.name, [file.read_text(encoding="utf-8")], train)
     order = ("leak", "doubt", "note")
     return sorted(traces, key=lambda trace: order.index(trace.severity))
+
+
+def _in_checkpoint(file: Path, train: Cohort) -> Iterator[Trace]:
+    tensors, meta = checkpoint.read(file)
+    stored = meta.get("features")
+    features = None if stored is None else Features.from_dict(stored)
+    yield from _in_tensors(file.name, tensors, train, features)
+    yield from _in_json(f"{file.name} (header)", meta, train)
+    if features is not None:
+        yield from _extremes(f"{file.name} (header)", features, train)
 
 
 def _in_tensors(
