@@ -18,6 +18,11 @@ _MEANING = {
     "cannot tell": "The audit could not have seen a leak of a size that matters. This is not a "
     "pass.",
 }
+_SETS = {
+    "synthetic": "synthetic maps",
+    "train": "training people",
+    "held out": "held-out people",
+}
 _LIMITS = (
     "It plays simple attackers. One with more knowledge, or with the model itself, may do better.",
     "It gives no guarantee such as differential privacy.",
@@ -97,9 +102,7 @@ def _distances(audit: ReleaseAudit) -> str:
     lines = ["| from | to the nearest of | distance | interval |", "|---|---|---|---|"]
     for pair in PAIRS:
         value, low, high = near.table[pair]
-        start, end = (
-            f"{name} people" if name != "synthetic" else "synthetic maps" for name in pair
-        )
+        start, end = (_SETS[name] for name in pair)
         lines.append(
             f"| {start} | {near.reference} {end} | {value:.3f} | {low:.3f} to {high:.3f} |"
         )
