@@ -121,6 +121,31 @@ def rows_of_brains(
     return figure
 
 
+def comparison(sets: Mapping[str, SegmentationMaps], *, width: float = 1.15) -> Figure:
+    """Draw two maps of every set in all three views: one row per set, to see what each does.
+
+    Args:
+        sets: Name to two or more maps; the first two are shown.
+        width: Width of one brain (inches).
+    """
+    views, shown = list(VIEWS), 2
+    figure, axes = plt.subplots(
+        len(sets),
+        shown * len(views),
+        figsize=(width * shown * len(views), 1.12 * width * len(sets) + 0.5),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (name, maps) in zip(axes, sets.items(), strict=True):
+        for i, ax in enumerate(row):
+            brain(maps.probabilities[i % shown], maps.grid, views[i // shown], ax=ax)
+        row[0].set_ylabel(name, fontsize=9)
+    for i, ax in enumerate(axes[0]):
+        ax.set_title(f"{views[i // shown]} {i % shown + 1}", fontsize=8)
+    tissue_legend(figure)
+    return figure
+
+
 def tissue_legend(figure: Figure) -> None:
     """Say below the figure which color is which tissue."""
     handles = [Patch(facecolor=COLORS[tissue], label=tissue) for tissue in MEASURED]

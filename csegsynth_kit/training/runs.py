@@ -178,6 +178,11 @@ class Run:
             return data
         provenance = {
             "data": data,
+            # Here and not in checkpoints: weights may be given away, this file must not be.
+            "participants": {
+                "train": list(train.ids),
+                "valid": list(valid.ids) if valid else [],
+            },
             "scans": sorted(train.scans),
             "cohort": {
                 key: train.provenance.get(key)

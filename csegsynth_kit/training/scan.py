@@ -39,7 +39,7 @@ class Trace:
 
 
 def scan_checkpoint(path: Path | str, train: Cohort) -> list[Trace]:
-    """Compare a checkpoint and its run folder with the training participants.
+    """Compare a checkpoint, or a whole run folder, with the training participants.
 
     Every tensor, those of averaged weights and optimizers included, is read along its last and
     its first axes at the lengths of maps (whole, by tissue, in log shares, pooled), answers and
@@ -51,29 +51,23 @@ def scan_checkpoint(path: Path | str, train: Cohort) -> list[Trace]:
     question; see ``metrics.release`` and ``whitebox``.
 
     Args:
-        path: A checkpoint, whose folder is searched as well, or a run folder.
+        path: A checkpoint that is to be given away alone, or a whole run folder.
         train: The training participants.
 
     Returns:
         Traces, leaks first; empty if nothing was found.
     """
     path = Path(path)
-    folder, files = (
-        (path, sorted(path.glob("*.safetensors")))
-        if path.is_dir()
-        else (
-            path.parent,
-            [path],
-        )
-    )
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files:
         raise RunError("holds no checkpoint", "Give a checkpoint or the folder of a run.", path)
     traces: list[Trace] = []
     for file in files:
         traces += _in_checkpoint(file, train)
-    for file in sorted(folder.glob("*.json")):
+    # A checkpoint given away alone has nothing beside it, and nothing matches.
+    for file in sorted(path.glob("*.json")):
         traces += _in_json(file.name, json.loads(file.read_text(encoding="utf-8")), train)
-    for file in sorted([*folder.glob("*.csv"), *folder.glob("*.tsv")]):
+    for file in sorted([*path.glob("*.csv"), *path.glob("*.tsv")]):
         traces += _in_texts(file.name, [file.read_text(encoding="utf-8")], train)
     order = ("leak", "doubt", "note")
     return sorted(traces, key=lambda trace: order.index(trace.severity))

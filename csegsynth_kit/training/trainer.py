@@ -114,7 +114,7 @@ class Trainer:
             device=self.device,
         )
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
-        about = {"data": data, "split": _split(train, valid), **self._cohort_card(train)}
+        about = {"data": data, **self._cohort_card(train)}
         rows = self._resume()
         everybody = feed.everybody()
         if not rows:
@@ -312,7 +312,3 @@ def _flushed_denormals() -> Iterator[None]:
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def _split(train: Cohort, valid: Cohort | None) -> dict[str, list[str]]:
-    return {"train": list(train.ids), "valid": list(valid.ids) if valid else []}

@@ -62,6 +62,14 @@ def test_an_honest_run_holds_nobodys_row(run, people):
     assert found == []
 
 
+def test_checkpoints_hold_no_ids(run, people):
+    for path in (run.best(), run.last()):
+        assert not [trace for trace in scan_checkpoint(path, people) if trace.kind == "ids"]
+        content = path.read_bytes()
+        assert not [name for name in people.ids if name.encode() in content]
+    assert people.ids[0] in (run.path / "provenance.json").read_text()
+
+
 def test_noise_is_nobody(tmp_path, people):
     assert planted(tmp_path, people) == []
 
@@ -155,13 +163,13 @@ def text_about(people, what):
 def test_people_are_found_in_json(what, alone, people):
     content, expected = text_about(people, what)
     (alone.parent / "notes.json").write_text(json.dumps(content))
-    found = [t for t in scan_checkpoint(alone, people) if t.place == "notes.json"]
+    found = [t for t in scan_checkpoint(alone.parent, people) if t.place == "notes.json"]
     assert kinds(found) == {expected}
 
 
 def test_held_out_ids_are_not_training_ids(alone, people, parts):
     (alone.parent / "notes.json").write_text(json.dumps(list(parts[2].ids)))
-    assert "notes.json" not in {t.place for t in scan_checkpoint(alone, people)}
+    assert "notes.json" not in {t.place for t in scan_checkpoint(alone.parent, people)}
 
 
 def test_numbers_that_serve_as_ids_count_only_as_whole_texts(alone, people):
@@ -172,9 +180,9 @@ def test_numbers_that_serve_as_ids_count_only_as_whole_texts(alone, people):
         provenance=people.provenance,
     )
     (alone.parent / "notes.json").write_text(json.dumps({"what": "epoch 12 of 30"}))
-    assert "notes.json" not in {t.place for t in scan_checkpoint(alone, numbered)}
+    assert "notes.json" not in {t.place for t in scan_checkpoint(alone.parent, numbered)}
     (alone.parent / "notes.json").write_text(json.dumps({"split": ["12"]}))
-    assert "notes.json" in {t.place for t in scan_checkpoint(alone, numbered)}
+    assert "notes.json" in {t.place for t in scan_checkpoint(alone.parent, numbered)}
 
 
 def started(folder, people, **options):

@@ -1,0 +1,123 @@
+"""Are generated maps like real ones? The paper's distribution metrics, for several models."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import SegmentationMaps
+from csegsynth_kit.metrics.board import metric_board
+from csegsynth_kit.metrics.extractors import Extractor
+from csegsynth_kit.metrics.morphometry import Morphometry
+from csegsynth_kit.metrics.random_conv import RandomConv3d
+from csegsynth_kit.metrics.trained import inception2d, medicalnet, radimagenet2d
+
+#: Published extractors, by how the name of their file of weights begins.
+_PUBLISHED: dict[str, Callable[..., Extractor]] = {
+    "inception2d": inception2d,
+    "radimagenet2d": radimagenet2d,
+    "medicalnet": medicalnet,
+}
+#: What the paper reports, as far as it does not depend on the extractor.
+_PAPER_METRICS = {"mmd_linear": "MMD, linear", "mmd_rbf": "MMD, RBF", "delta_ms_ssim": "|ΔMS-SSIM|"}
+_REAL = "real people"
+#: After values that real sets of this size exceed less than once in twenty.
+WORSE = " *"
+
+
+def extractors_from(weights: Path | str = "") -> list[Extractor]:
+    """Return the extractors that need no download, and published ones whose weights are given.
+
+    Args:
+        weights: Folder of files whose names begin with ``inception2d``, ``radimagenet2d`` or
+            ``medicalnet``; empty for none.
+
+    Raises:
+        ConfigError: if the folder holds none of them.
+    """
+    found: list[Extractor] = [Morphometry(), RandomConv3d()]
+    if not weights:
+        return found
+    for name, build in _PUBLISHED.items():
+        for path in sorted(Path(weights).glob(f"{name}*"))[:1]:
+            found.append(build(path=path))
+    if len(found) == 2:
+        raise ConfigError(
+            f"there are no weights in {weights}",
+            f"Name the files {', '.join(f'{name}.pth' for name in _PUBLISHED)}, or leave it empty.",
+        )
+    return found
+
+
+def judge_maps(
+    synthetic: Mapping[str, SegmentationMaps],
+    train: SegmentationMaps,
+    test: SegmentationMaps,
+    *,
+    extractors: Sequence[Extractor],
+    splits: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Judge the maps of several models; see ``metrics.board.metric_board``.
+
+    Args:
+        synthetic: Name of a model to its maps.
+        train: Real maps that all of them were trained on.
+        test: Real maps that none was trained on.
+        extractors: What features are compared.
+        splits: Pairs of sets in the floor, and half-samples in the interval.
+        seed: Of all draws.
+
+    Returns:
+        The board of every extractor, with the name in a first column ``model``; metrics of the
+        voxels themselves, which need no extractor, come once.
+    """
+    boards = []
+    for name, maps in synthetic.items():
+        for number, extractor in enumerate(extractors):
+            board = metric_board(train, test, maps, extractor=extractor, splits=splits, seed=seed)
+            if number:
+                board = board[board["extractor"] != "voxels"]
+            boards.append(board.assign(model=name))
+    whole = pd.concat(boards, ignore_index=True)
+    return whole[["model", *(column for column in whole.columns if column != "model")]]
+
+
+def paper_table(board: pd.DataFrame) -> pd.DataFrame:
+    """Lay the paper's metrics against test maps out for reading: a row per model.
+
+    A cell holds the value, its 95 % interval, and a star if real sets of this size are hardly
+    ever that far apart. The last row holds the medians of these real sets.
+    """
+    rows = board[board["reference"] == "test"]
+    rows = rows.assign(title=[_title(row) for row in rows.itertuples()]).dropna(subset="title")
+    columns = list(dict.fromkeys(rows["title"]))
+    cells = rows.assign(cell=[_cell(row) for row in rows.itertuples()])
+    wide = cells.pivot(index="model", columns="title", values="cell")
+    wide = wide.loc[list(dict.fromkeys(rows["model"])), columns]
+    first = rows[rows["model"] == rows["model"].iloc[0]].set_index("title")
+    wide.loc[_REAL] = [f"{first.loc[column, 'floor']:.3g}" for column in columns]
+    return wide.rename_axis("model").rename_axis(None, axis=1)
+
+
+def too_close(board: pd.DataFrame) -> list[str]:
+    """Return a sentence for each model whose maps are suspiciously close to training maps."""
+    rows = board[board["verdict"].str.startswith("ALARM")]
+    return [
+        f"{model}: closer to training maps than real people are, by "
+        f"{', '.join(dict.fromkeys(own['metric']))} (n = {own['n'].iloc[0]})."
+        for model, own in rows.groupby("model", sort=False)
+    ]
+
+
+def _title(row) -> str | None:
+    if row.metric in _PAPER_METRICS:
+        name = _PAPER_METRICS[row.metric]
+        return name if row.extractor == "voxels" else f"{name} ({row.extractor})"
+    return row.metric if "(" in row.metric else None  # Frechet distances name their extractor
+
+
+def _cell(row) -> str:
+    star = WORSE if row.verdict == "worse than real" else ""
+    return f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]{star}"
