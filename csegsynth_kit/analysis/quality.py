@@ -70,18 +70,15 @@ def judge_maps(
         seed: Of all draws.
 
     Returns:
-        The board of every extractor, with the name in a first column ``model``; metrics of the
-        voxels themselves, which need no extractor, come once.
+        The boards of all extractors; metrics of the voxels themselves, which need none, once.
     """
     boards = []
-    for name, maps in synthetic.items():
-        for number, extractor in enumerate(extractors):
-            board = metric_board(train, test, maps, extractor=extractor, splits=splits, seed=seed)
-            if number:
-                board = board[board["extractor"] != "voxels"]
-            boards.append(board.assign(model=name))
+    for extractor in extractors:
+        board = metric_board(train, test, synthetic, extractor=extractor, splits=splits, seed=seed)
+        boards.append(board[board["extractor"] != "voxels"] if boards else board)
     whole = pd.concat(boards, ignore_index=True)
-    return whole[["model", *(column for column in whole.columns if column != "model")]]
+    order = list(synthetic)
+    return whole.sort_values("model", key=lambda m: m.map(order.index), kind="stable")
 
 
 def paper_table(board: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """A board of metrics: every number with its interval, its real-vs-real floor and its passport."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,22 +39,23 @@ _FEWEST = 12
 
 @dataclass(frozen=True)
 class _Case:
-    """Synthetic maps against one reference, all as rows of the stacked maps."""
+    """Synthetic maps of all models against one reference, all as rows of the stacked maps."""
 
     reference: str
-    sets: Sets
+    real: np.ndarray
+    made: list[np.ndarray]
     floor: list[Sets]
     floor_from: str
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"n_real": len(self.sets[0]), "n": len(self.sets[1])}
+        return {"n_real": len(self.real), "n": len(self.made[0])}
 
 
 def metric_board(
     train: SegmentationMaps,
     test: SegmentationMaps,
-    synthetic: SegmentationMaps,
+    synthetic: Mapping[str, SegmentationMaps],
     *,
     extractor: Extractor,
     splits: int = 200,
@@ -72,80 +74,85 @@ def metric_board(
     Args:
         train: Real maps that generators were trained on, one per person.
         test: Real maps that they were not.
-        synthetic: Generated maps.
+        synthetic: Name of a model to its generated maps. N is that of the smallest set.
         extractor: What features are compared; fitted here.
         splits: Pairs of sets in the floor, and half-samples in the interval.
         seed: Of all draws.
 
     Returns:
-        One row per metric and reference (``test`` or ``train``): ``metric``, ``extractor``,
-        ``reference``, ``value``, ``low`` and ``high`` (95 %), ``sd_spaces`` (over seeds or
-        views), ``floor`` (median), ``floor_alarm`` and ``floor_detect`` (its 1st and 95th
-        percentile from the good side), ``n_real``, ``n``, ``verdict``, ``passport`` (JSON).
+        One row per model, metric and reference (``test`` or ``train``): ``model``, ``metric``,
+        ``extractor``, ``reference``, ``value``, ``low`` and ``high`` (95 %), ``sd_spaces`` (over
+        seeds or views), ``floor`` (median), ``floor_alarm`` and ``floor_detect`` (its 1st and
+        95th percentile from the good side), ``n_real``, ``n``, ``verdict``, ``passport`` (JSON).
     """
-    for maps in (test, synthetic):
+    for maps in (test, *synthetic.values()):
         if not train.grid.same_box(maps.grid):
             raise ConfigError(
                 f"training maps are on grid '{train.grid.name}', others on '{maps.grid.name}'",
                 "Compare maps of one grid; resampling alone changes every distance.",
             )
-    cases = _cases(len(train), len(test), len(synthetic), splits, seed)
+    cases = _cases(len(train), len(test), [len(m) for m in synthetic.values()], splits, seed)
     extractor = extractor.fit(train)
-    spaces = _spaces(extractor, (train, test, synthetic), n=len(cases[0].sets[1]))
+    n = cases[0].sizes["n"]
+    spaces = _spaces(extractor, (train, test, *synthetic.values()), n=n)
     rows = []
     for case in cases:
         for metric in FEATURE_METRICS:
             if metric.audits_training and case.reference != "train":
                 continue
-            rows.append(_feature_row(spaces, metric, case, extractor, splits, seed))
+            rows.append(_feature_rows(spaces, metric, case, extractor, splits, seed))
     rows += _voxel_rows(train, test, synthetic, cases[0], splits, seed)
     common = {"splits": splits, "seed": seed, "grid": train.grid.to_dict()}
-    for row in rows:
+    for row in (row for each in rows for row in each):
         row["passport"] = json.dumps(row["passport"] | common, sort_keys=True)
-    return pd.DataFrame(rows)
+    judged = zip(synthetic, zip(*rows, strict=True), strict=True)
+    return pd.DataFrame([{"model": name} | row for name, own in judged for row in own])
 
 
-def _cases(train: int, test: int, synthetic: int, splits: int, seed: int) -> list[_Case]:
+def _cases(train: int, test: int, synthetic: Sequence[int], splits: int, seed: int) -> list[_Case]:
     """Choose rows of train (first), test and synthetic maps (last) for each comparison."""
-    n = min(test, synthetic, (train + test) // 2)
+    n = min(test, (train + test) // 2, *synthetic)
     if n < _FEWEST:
         raise ConfigError(
-            f"{test} test and {synthetic} synthetic maps are too few to judge",
+            f"{test} test and {min(synthetic)} synthetic maps are too few to judge",
             f"Give at least {_FEWEST} of each.",
         )
     rng = np.random.default_rng(seed)
     real = train + np.sort(rng.permutation(test)[:n])
-    made = train + test + np.sort(rng.permutation(synthetic)[:n])
+    starts = train + test + np.cumsum([0, *synthetic[:-1]])
+    made = [
+        start + np.sort(rng.permutation(size)[:n])
+        for start, size in zip(starts, synthetic, strict=True)
+    ]
     alone = test >= 2 * n
     size, start = (test, train) if alone else (train + test, 0)
     pairs = disjoint_sets(size, n, n, times=splits, seed=seed)
     floor = [(start + a, start + b) for a, b in pairs]
     against_train = list(disjoint_sets(train + test, train, n, times=splits, seed=seed))
     return [
-        _Case("test", (real, made), floor, "test" if alone else "train and test"),
-        _Case("train", (np.arange(train), made), against_train, "train and test"),
+        _Case("test", real, made, floor, "test" if alone else "train and test"),
+        _Case("train", np.arange(train), made, against_train, "train and test"),
     ]
 
 
 def _spaces(
-    extractor: Extractor, sets: tuple[SegmentationMaps, ...], *, n: int
+    extractor: Extractor, sets: Sequence[SegmentationMaps], *, n: int
 ) -> list[FeatureSpace]:
     train, *others = [extractor.features(maps) for maps in sets]
     stacked = np.concatenate([train, *others], axis=1)
     return [feature_space(s, t, n=n) for s, t in zip(stacked, train, strict=True)]
 
 
-def _feature_row(
+def _feature_rows(
     spaces: list[FeatureSpace],
     metric: Metric,
     case: _Case,
     extractor: Extractor,
     splits: int,
     seed: int,
-) -> dict:
-    values = values_of_sets(spaces, metric, [case.sets])[:, 0]
+) -> list[dict]:
+    """Return one row per model; all have the same floor."""
     floor = Floor(values_of_sets(spaces, metric, case.floor).mean(0), metric.higher_is_closer)
-    interval = interval_of_sets(spaces, metric, case.sets, times=splits, seed=seed)
     projection = spaces[0].projection
     passport = {**extractor.passport, "floor_from": case.floor_from}
     name = metric.name
@@ -157,42 +164,56 @@ def _feature_row(
         passport["bandwidths"] = [[round(h, 6) for h in space.bandwidths] for space in spaces]
     elif name not in ("kid", "authenticity"):
         passport["neighbors"] = NEIGHBORS
-    spread = values.std(ddof=1) if len(values) > 1 else np.nan
     head = {"metric": name, "extractor": extractor.name, "reference": case.reference}
-    return head | _judged(values.mean(), interval, floor, case, spread) | {"passport": passport}
+    rows = []
+    for made in case.made:
+        sets = case.real, made
+        values = values_of_sets(spaces, metric, [sets])[:, 0]
+        interval = interval_of_sets(spaces, metric, sets, times=splits, seed=seed)
+        spread = values.std(ddof=1) if len(values) > 1 else np.nan
+        judged = _judged(values.mean(), interval, floor, case, spread)
+        rows.append(head | judged | {"passport": passport})
+    return rows
 
 
 def _voxel_rows(
     train: SegmentationMaps,
     test: SegmentationMaps,
-    synthetic: SegmentationMaps,
+    synthetic: Mapping[str, SegmentationMaps],
     case: _Case,
     splits: int,
     seed: int,
-) -> list[dict]:
+) -> list[list[dict]]:
     """Return the metrics that need no extractor: linear MMD and |delta MS-SSIM|."""
     plan = plan_similarity(train.probabilities)
-    maps = torch.cat([m.probabilities for m in (train, test, synthetic)])
-    real, made = case.sets
+    maps = torch.cat([m.probabilities for m in (train, test, *synthetic.values())])
     head = {"extractor": "voxels", "reference": case.reference}
     passport = {"floor_from": case.floor_from, "box": [list(edges) for edges in plan.box]}
 
-    halves = [half_samples(len(real), times=splits, seed=seed + i) for i in range(2)]
-    sets = [(real, made), *((real[a], made[b]) for a, b in zip(*halves, strict=True))]
-    value, *replicates = linear_mmd_of_sets(maps, maps, sets, plan=plan)
-    interval = recentered_interval(value, np.array(replicates), bounds=MMD_LINEAR.bounds)
+    halves = [half_samples(len(case.real), times=splits, seed=seed + i) for i in range(2)]
     floor = Floor(linear_mmd_of_sets(maps, maps, case.floor, plan=plan))
-    linear = {"metric": MMD_LINEAR.name} | head | _judged(value, interval, floor, case, np.nan)
+    linear = []
+    for made in case.made:
+        drawn = [(case.real[a], made[b]) for a, b in zip(*halves, strict=True)]
+        sets = [(case.real, made), *drawn]
+        value, *replicates = linear_mmd_of_sets(maps, maps, sets, plan=plan)
+        interval = recentered_interval(value, np.array(replicates), bounds=MMD_LINEAR.bounds)
+        linear.append({"metric": MMD_LINEAR.name} | _judged(value, interval, floor, case, np.nan))
 
-    pairs = random_pairs(len(real), seed=seed)
-    own, generated = (pair_similarity(maps[rows], pairs, plan=plan) for rows in (real, made))
-    value, *interval = delta_similarity(own, generated, seed=seed)
+    pairs = random_pairs(len(case.real), seed=seed)
     pool = np.unique(np.concatenate([np.concatenate(rows) for rows in case.floor]))
     pooled = pair_similarity(maps, pool[random_pairs(len(pool), seed=seed)], plan=plan)
     floor = Floor(_delta_floor(pooled, len(pairs), splits, seed))
-    delta = {"metric": "delta_ms_ssim"} | head | _judged(value, interval, floor, case, np.nan)
+    own, delta = pair_similarity(maps[case.real], pairs, plan=plan), []
+    for made in case.made:
+        generated = pair_similarity(maps[made], pairs, plan=plan)
+        value, *interval = delta_similarity(own, generated, seed=seed)
+        delta.append({"metric": "delta_ms_ssim"} | _judged(value, interval, floor, case, np.nan))
     scales = {"scales": plan.scales, "window": plan.window, "weights": list(plan.weights)}
-    return [linear | {"passport": passport}, delta | {"passport": passport | scales}]
+    return [
+        [row | head | {"passport": passport} for row in linear],
+        [row | head | {"passport": passport | scales} for row in delta],
+    ]
 
 
 def _delta_floor(pooled: np.ndarray, pairs: int, splits: int, seed: int) -> np.ndarray:

@@ -2,13 +2,24 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.metrics.neighbors import PAIRS
 from csegsynth_kit.metrics.privacy import LOW_RATE, Attack, Sign
-from csegsynth_kit.metrics.release import CONTROL, LEAK, LEAK_NEAREST, ReleaseAudit
-from csegsynth_kit.training.scan import Trace
+from csegsynth_kit.metrics.release import (
+    CONTROL,
+    LEAK,
+    LEAK_NEAREST,
+    ReleaseAudit,
+    release_audit,
+)
+from csegsynth_kit.models import Family
+from csegsynth_kit.training.scan import Trace, scan_checkpoint
+from csegsynth_kit.training.whitebox import reconstruction_attack
 
 _MEANING = {
     "no sign of copying": "Nothing was found that tells training people from others.",
@@ -32,6 +43,40 @@ _LIMITS = (
     "Held-out people must be a random part of the same cohort. If they differ from the training "
     "people in anything else, it is mistaken for a leak.",
 )
+
+
+def audit_page(
+    model: Family,
+    checkpoint: Path | str,
+    train: Cohort,
+    held_out: Cohort,
+    *,
+    draws: int = 2,
+    seed: int = 0,
+) -> str:
+    """Audit a trained model and its maps, and write the page in Markdown.
+
+    Args:
+        model: A fine-tuned model.
+        checkpoint: The file with its weights, which may be given away.
+        train: Its training participants.
+        held_out: Others, drawn at random from the same cohort.
+        draws: Maps for the answers of each participant.
+        seed: Of everything drawn.
+    """
+    asked = list(model.features.questions)
+    made = [
+        generate(model, cohort.table[asked], n=draws, seed=seed + i)
+        for i, cohort in enumerate((train, held_out))
+    ]
+    persons = [*train.persons, *held_out.persons]
+    real = train.maps(), held_out.maps()
+    audit = release_audit(*real, *made, persons=persons, seed=seed)
+    return steward_report(
+        audit,
+        traces=scan_checkpoint(checkpoint, train),
+        weights=reconstruction_attack(model, train, held_out, seed=seed),
+    )
 
 
 def steward_report(

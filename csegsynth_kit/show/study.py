@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort, require_disjoint
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.data.files import write_tsv
+from csegsynth_kit.data.files import write_text, write_tsv
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import Preset, preset
@@ -188,6 +188,13 @@ class Study:
         path = self.out / "tables" / f"{name}{suffix(self.family)}.tsv"
         write_tsv(path, table.set_index(table.columns[0]))
         return path
+
+    def write_report(self, text: str, name: str) -> str:
+        """Write a page under ``reports``, in Markdown, and return it."""
+        path = self.out / "reports" / f"{name}{suffix(self.family)}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+        return text
 
     def _finished(self, stage: Stage) -> Run:
         run = self.run(stage)

@@ -13,6 +13,9 @@ from csegsynth_kit.models import Family
 
 #: True effects below this (mL per SD) count as none.
 _NULL_ML = 1e-9
+#: What the paper reports of CSegSynth on CamCAN (arXiv 2504.12352): tissue to mean absolute
+#: error (mL, abstract of version 2) and correlation (abstract of version 1), of one draw.
+PAPER = {"WM": (36.44, 0.80), "GM": (29.20, 0.82), "CSF": (35.51, 0.70)}
 
 
 def cohorts(named: Mapping[str, Cohort]) -> pd.DataFrame:
@@ -129,6 +132,40 @@ def importance_against_truth(effects: pd.DataFrame, truth: pd.DataFrame) -> pd.D
             "features": len(own),
         }
     return pd.DataFrame.from_dict(rows, orient="index").round(2)
+
+
+def beside_paper(scores: pd.DataFrame, *, predictor: str, cohort: Cohort) -> pd.DataFrame:
+    """Put a predictor's scores beside the paper's, which are of another cohort.
+
+    Args:
+        scores: From ``analysis.evaluate``.
+        predictor: One of theirs, such as one draw of CSegSynth.
+        cohort: Whose participants were scored.
+
+    Returns:
+        A row per tissue, empty if there is no such predictor.
+    """
+    kind = "simulated" if cohort.simulated else "real"
+    ours = f"ours, {len(cohort)} {kind} people"
+    own = scores[scores["predictor"] == predictor].set_index("tissue")
+    rows = {
+        tissue: {
+            ("MAE (mL)", "paper, CamCAN"): f"{mae:.2f}",
+            ("MAE (mL)", ours): _with_interval(own.loc[tissue], "mae_ml", 1),
+            ("r", "paper, CamCAN"): f"{r:.2f}",
+            ("r", ours): _with_interval(own.loc[tissue], "r", 2),
+        }
+        for tissue, (mae, r) in PAPER.items()
+        if tissue in own.index
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("tissue")
+    table.columns = [f"{what}, {whose}" for what, whose in table.columns]
+    return table
+
+
+def _with_interval(row: pd.Series, name: str, digits: int) -> str:
+    value, low, high = (f"{row[f'{name}{end}']:.{digits}f}" for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def stacked(named: Mapping[str, pd.DataFrame], column: str = "scenario") -> pd.DataFrame:

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -27,7 +28,7 @@ def test():
 
 def judge(train, test, synthetic, **options):
     options = {"extractor": Morphometry(), "splits": SPLITS} | options
-    return metric_board(train, test, synthetic, **options)
+    return metric_board(train, test, {"model": synthetic}, **options)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,18 @@ def test_floor_comes_from_test_maps_where_they_suffice(train):
     rows = board[board["reference"] == "test"]
     assert {json.loads(p)["floor_from"] for p in rows["passport"]} == {"test"}
     assert set(rows["n"]) == set(rows["n_real"]) == {25}
+
+
+def test_models_are_judged_together_as_alone(train, test):
+    honest, copies = people(40, seed=3), train[:40]
+    both = metric_board(
+        train, test, {"a": honest, "b": copies}, extractor=Morphometry(), splits=20
+    ).drop(columns="model")
+    alone = judge(train, test, honest, splits=20).drop(columns="model")
+    pd.testing.assert_frame_equal(both.iloc[: len(alone)], alone)
+    second = both.iloc[len(alone) :].set_index(["metric", "reference"])
+    assert second.loc[("authenticity", "train"), "value"] == 0
+    assert (second["floor"].to_numpy() == alone["floor"].to_numpy()).all()
 
 
 def test_too_few_maps_and_other_grids_are_refused(train, test):

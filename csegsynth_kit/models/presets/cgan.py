@@ -29,8 +29,8 @@ _TINY = Preset(
     "tiny",
     GANConfig(
         GRIDS["tiny"],
-        latent=128,
-        spare=32,
+        latent=192,
+        spare=96,
         unconditional=GANObjective(critic_steps=2),
         conditional=GANObjective(volume=1.0),
     ),

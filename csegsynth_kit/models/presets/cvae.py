@@ -31,8 +31,8 @@ _TINY = Preset(
     "tiny",
     VAEConfig(
         GRIDS["tiny"],
-        latent=128,
-        spare=32,
+        latent=192,
+        spare=96,
         unconditional=VAEObjective(reconstruction=300.0, kl=1.0),
         conditional=VAEObjective(reconstruction=300.0, kl=1.0, volume=1.0),
     ),
