@@ -121,27 +121,38 @@ def rows_of_brains(
     return figure
 
 
-def comparison(sets: Mapping[str, SegmentationMaps], *, width: float = 1.15) -> Figure:
-    """Draw two maps of every set in all three views: one row per set, to see what each does.
+def comparison(sets: Mapping[str, SegmentationMaps], *, inches_per_mm: float = 0.0062) -> Figure:
+    """Draw two maps of every set in all three views: one row per set, all to one scale.
 
     Args:
-        sets: Name to two or more maps; the first two are shown.
-        width: Width of one brain (inches).
+        sets: Name to two or more maps of one grid; the first two are shown.
+        inches_per_mm: Scale.
     """
-    views, shown = list(VIEWS), 2
+    shown = 2
+    grid = next(iter(sets.values())).grid
+    sizes = {
+        view: [edge for i, edge in enumerate(grid.extent_mm) if i != axis]
+        for view, (axis, _) in VIEWS.items()
+    }
+    widths = [sizes[view][0] for view in VIEWS for _ in range(shown)]
+    height = max(size[1] for size in sizes.values())
     figure, axes = plt.subplots(
         len(sets),
-        shown * len(views),
-        figsize=(width * shown * len(views), 1.12 * width * len(sets) + 0.5),
+        len(widths),
+        figsize=(inches_per_mm * sum(widths) + 0.4, inches_per_mm * height * len(sets) + 0.6),
         squeeze=False,
         layout="constrained",
+        width_ratios=widths,
     )
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    titles = [(view, i) for view in VIEWS for i in range(shown)]
     for row, (name, maps) in zip(axes, sets.items(), strict=True):
-        for i, ax in enumerate(row):
-            brain(maps.probabilities[i % shown], maps.grid, views[i // shown], ax=ax)
+        for ax, (view, i) in zip(row, titles, strict=True):
+            brain(maps.probabilities[i], maps.grid, view, ax=ax)
+            ax.set_anchor("N")
         row[0].set_ylabel(name, fontsize=9)
-    for i, ax in enumerate(axes[0]):
-        ax.set_title(f"{views[i // shown]} {i % shown + 1}", fontsize=8)
+    for ax, (view, i) in zip(axes[0], titles, strict=True):
+        ax.set_title(f"{view}, person {i + 1}", fontsize=8)
     tissue_legend(figure)
     return figure
 

@@ -174,6 +174,11 @@ def _model(traces: Sequence[Trace] | None, weights: Attack | None) -> str:
             f"another with probability {weights.value:.2f} (95 % interval {weights.low:.2f} to "
             f"{weights.high:.2f}; {_n(weights)} persons); 0.50 is chance."
         )
+        if weights.low > 0.5:
+            lines.append(
+                "**Whoever has the weights can find out who took part.** Give them away only "
+                "where participants have agreed to that."
+            )
     if traces is not None:
         lines += [f"**{t.severity}**: {t.place}: {t.message}" for t in traces]
         if not traces:
