@@ -2,7 +2,7 @@
 
 A training has two parts. First an autoencoder learns to map maps to a small grid of latents
 and back; then it stays as it is, and a denoiser learns to turn noise into such latents, in
-C-LDM given a person's features. The latents' mean and scale are measured in between.
+C-LDM given a person's features. The latents' mean and covariance are measured in between.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from csegsynth_kit.models import diffusion, losses, terms
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, LatentAutoencoder
 from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
+from csegsynth_kit.models.whitening import Whitening
 
 
 class LDM(Family):
@@ -60,7 +61,7 @@ class LDM(Family):
         if c.unconditional.adversarial or c.conditional.adversarial:
             self.patch_critic = _patch_critic(c)
         self.register_buffer("latent_mean", torch.zeros(1, *self.latent_shape))
-        self.register_buffer("latent_scale", torch.ones(()))
+        self.whitening = Whitening(self.latent_shape, c.modes)
         self.register_buffer("latents_measured", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -113,14 +114,15 @@ class LDM(Family):
         if self.latents_measured or step < steps:
             return False
         with torch.no_grad():
-            latents = torch.cat([self.autoencoder.encode(maps)[0] for maps in training.maps()])
+            posteriors = [self.autoencoder.encode(maps) for maps in training.maps()]
+        latents = torch.cat([mean for mean, _ in posteriors])
+        variance = torch.cat([log_variance.exp() for _, log_variance in posteriors]).mean(0)
         if self._regresses:
             inputs = training.features[:, : self.n_inputs]
             self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
         elif self.config.center:
             self.latent_mean.copy_(latents.mean(0, keepdim=True))
-        center = self._center(training.features)
-        self.latent_scale.copy_(1 / (latents - center).std())
+        self.whitening.measure(latents - self._center(training.features), variance)
         self.latents_measured.fill_(True)
         return True
 
@@ -149,28 +151,35 @@ class LDM(Family):
             latents,
             sampler=self.config.sampler,
             steps=self.config.sampling_steps,
+            white=self.config.modes > 0,
         )
-        return self.autoencoder.decode(clean / self.latent_scale + self._center(features))
+        return self.autoencoder.decode(self.whitening.color(clean) + self._center(features))
 
     def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
         """Encode and decode (N, T, X, Y, Z) maps, without any diffusion."""
         return self.autoencoder.decode(self.autoencoder.encode(maps)[0]).float().softmax(1)
 
     def guess(self, noisy: Tensor, times: Tensor, token: Tensor | None) -> Tensor:
-        """Ask the denoiser, with classifier-free guidance.
+        """Ask the denoiser, with classifier-free guidance, and add what it started from.
 
         Args:
             noisy: (N, *latent_shape).
             times: (N,).
             token: (N, token), or None for an unconditional model.
         """
-        scale = self.config.guidance
+        scale, start = self.config.guidance, self._start(noisy, times)
         if token is None or scale == 1:
-            return self.denoiser(noisy, times, token)
+            return start + self.denoiser(noisy, times, token)
         both = torch.cat([token, torch.zeros_like(token)])
         guesses = self.denoiser(torch.cat([noisy] * 2), torch.cat([times] * 2), both)
         with_features, without = guesses.chunk(2)
-        return without + scale * (with_features - without)
+        return start + without + scale * (with_features - without)
+
+    def _start(self, noisy: Tensor, times: Tensor) -> Tensor | float:
+        """Guess as if latents were Gaussian; the denoiser learns what that leaves over."""
+        if not self.config.modes:
+            return 0.0
+        return diffusion.gaussian_guess(noisy, times, self.config.sampler)
 
     def _token(self, features: Tensor | None) -> Tensor | None:
         if not self.conditional:
@@ -183,7 +192,7 @@ class LDM(Family):
         with torch.no_grad():
             mean, log_variance = self.autoencoder.encode(batch.maps)
             latents = mean + (0.5 * log_variance).exp() * rng.normal(*self.latent_shape)
-            clean = ((latents - self._center(batch.features)) * self.latent_scale).float()
+            clean = self.whitening.whiten(latents - self._center(batch.features)).float()
         token = self._token(batch.features)
         if token is not None:
             hide = rng.uniform() < self.config.drop_features
@@ -191,7 +200,7 @@ class LDM(Family):
         noise = rng.normal(k, *self.latent_shape).flatten(0, 1)
         clean, share = clean.repeat_interleave(k, 0), rng.uniform(k).flatten()
         noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
-        guess = self.denoiser(noisy, times, token).float()
+        guess = self._start(noisy, times) + self.denoiser(noisy, times, token).float()
         loss = {"denoising": F.mse_loss(guess, target)}
         if self.conditional and self.objective.volume:
             latents = [rng.normal(*self.latent_shape) for _ in range(self.config.volume_draws)]

@@ -54,6 +54,10 @@ class LDMConfig:
         regression_start: Subtract also what a regression on the features lets expect, so that
             the denoiser learns how people with the same answers differ, and only corrects the
             regression. Needs ``center`` and a ``token``.
+        modes: Whiten latents over all places, by this many principal modes of whole heads (see
+            ``Whitening``), and let the denoiser begin with the best guess at latents that are
+            Gaussian, which has their covariance; it learns how they are not. 0: divide latents
+            by their standard deviation, and let the denoiser learn all of it, as published.
         places: Learned channels that tell the U-Net where it is.
         denoiser_channels: Of the U-Net, per level, fine to coarse.
         denoiser_attention: Whether each level has attention.
@@ -93,6 +97,7 @@ class LDMConfig:
     spare: int = 0
     center: bool = True
     regression_start: bool = True
+    modes: int = 256
     places: int = 8
     denoiser_channels: tuple[int, ...] = (32, 64, 64)
     denoiser_attention: tuple[bool, ...] = (False, True, True)

@@ -19,6 +19,7 @@ _PAPER = Preset(
         places=0,
         center=False,
         regression_start=False,
+        modes=0,
         norm_groups=16,
         denoiser_norm_groups=32,
         token=0,
