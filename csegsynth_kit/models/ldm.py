@@ -122,7 +122,8 @@ class LDM(Family):
             self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
         elif self.config.center:
             self.latent_mean.copy_(latents.mean(0, keepdim=True))
-        self.whitening.measure(latents - self._center(training.features), variance)
+        fitted = self.transform.slopes.shape[1] + 1 if self._regresses else 1
+        self.whitening.measure(latents - self._center(training.features), variance, fitted)
         self.latents_measured.fill_(True)
         return True
 
@@ -202,7 +203,7 @@ class LDM(Family):
         noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
         guess = self._start(noisy, times) + self.denoiser(noisy, times, token).float()
         loss = {"denoising": F.mse_loss(guess, target)}
-        if self.conditional and self.objective.volume:
+        if self.objective.volume:
             latents = [rng.normal(*self.latent_shape) for _ in range(self.config.volume_draws)]
             draws = [self.generate(z, batch.features) for z in latents]
             error = terms.volume_error(self, draws, batch, "energy")

@@ -20,10 +20,10 @@ class LDMObjective:
             holds this times the mean over entries (and persons), not the sum.
         adversarial: Weight of the patch critic's opinion; 0 for no patch critic.
         warmup_steps: Steps over which the adversarial term phases in.
-        volume: Weight of the energy score of generated volumes (conditional only). Off by
-            default: denoising already learns how latents, and with them volumes, are
-            distributed given the features, and no term is needed against draws that are all
-            the same. The score would have to be differentiated through the whole sampler.
+        volume: Weight of the energy score of generated volumes. Denoising learns how latents
+            are distributed at each place; volumes are curved sums over all of them, of which
+            this term gets right what is left. It is differentiated through the whole sampler,
+            and affordable only for few ``sampling_steps``.
     """
 
     autoencoder_steps: int = 0

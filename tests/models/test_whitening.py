@@ -50,8 +50,8 @@ def test_few_modes_keep_the_variance_of_sums_and_of_all_entries_together():
     latents, whitening = people(), Whitening(SHAPE, modes=2)
     whitening.measure(latents, torch.zeros(SHAPE))
     drawn = whitening.color(people_of_nothing_in_common())
-    total = float((drawn / whitening.sd).var(0).mean())
-    assert total == pytest.approx(1, rel=0.03)
+    totals = [float(x.var(0).sum()) for x in (drawn, latents)]
+    assert totals[0] == pytest.approx(totals[1], rel=0.05)
     assert float(whitening.rest_sd) > 0.2
     sums = [float(x.flatten(1).sum(1).std()) for x in (drawn, latents)]
     assert sums[0] == pytest.approx(sums[1], rel=0.05)
@@ -86,7 +86,7 @@ def test_entries_that_are_the_same_in_everybody_stay_so():
     latents[:, 1] = 0
     whitening.measure(latents, torch.zeros(SHAPE))
     drawn = whitening.color(people_of_nothing_in_common())
-    assert float(drawn[:, 1].abs().max()) < 0.01
+    assert float(drawn[:, 1].std()) < 0.01 * float(latents[:, 0].std())
     assert torch.isfinite(whitening.whiten(latents)).all()
 
 
@@ -142,7 +142,7 @@ def test_generated_latents_follow_the_features_and_vary_about_them():
         low, high = (model.logits_from(noise, inputs[[i]].expand(300, -1)) for i in (0, 1))
     for drawn, i in ((low, 0), (high, 1)):
         # Standard errors of 300 draws and of a regression on 600 people.
-        torch.testing.assert_close(drawn.mean(0), expected[i], rtol=0, atol=0.35)
+        torch.testing.assert_close(drawn.mean(0), expected[i], rtol=0, atol=0.6)
         torch.testing.assert_close(drawn.std(0), rest.std(0), rtol=0.25, atol=0)
         sums = [float(x.flatten(1).sum(1).std()) for x in (drawn, rest)]
         assert sums[0] == pytest.approx(sums[1], rel=0.12)
