@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Variance that every direction has at least, as a share of that of the first mode.
@@ -61,15 +60,15 @@ class Whitening(nn.Module):
         if not self.modes:
             self.rest_sd.copy_(latents.std())
             return
-        values, vectors = torch.linalg.eigh(people @ people.T)  # n is far smaller than length
+        _, sizes, axes = torch.linalg.svd(people, full_matrices=False)
         found = min(self.modes, n - 1)
-        values, vectors = values[-found:].flip(0).clamp(min=0), vectors[:, -found:].flip(1)
+        values = sizes[:found].square()
         posterior = max(float(variance.mean()), _SMALLEST * float(values[0]), _SMALLEST)
         left = people.square().sum() - values.sum()
         self.rest_sd.copy_((posterior + left.clamp(min=0) / (length - found)).sqrt())
         self.axes.zero_()
         self.mode_sd.fill_(float(self.rest_sd))
-        self.axes[:found] = F.normalize(vectors.T @ people, dim=1).float()
+        self.axes[:found] = axes[:found].float()
         self.mode_sd[:found] = (values + posterior).sqrt().float()
 
     def _stretched(self, x: Tensor, along: Tensor, across: Tensor) -> Tensor:
