@@ -18,7 +18,13 @@ from csegsynth_kit.models import diffusion, losses, terms
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, LatentAutoencoder
 from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
+from csegsynth_kit.models.start import ridge
 from csegsynth_kit.models.whitening import Whitening
+
+#: Maps rendered at once while volumes are matched.
+_PART = 16
+#: How often they are matched.
+_ROUNDS = 3
 
 
 class LDM(Family):
@@ -122,10 +128,48 @@ class LDM(Family):
             self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
         elif self.config.center:
             self.latent_mean.copy_(latents.mean(0, keepdim=True))
-        fitted = self.transform.slopes.shape[1] + 1 if self._regresses else 1
-        self.whitening.measure(latents - self._center(training.features), variance, fitted)
+        self.whitening.measure(latents - self._center(training.features), variance)
+        if self.config.match_volumes and self.config.modes:
+            self._match_volumes(training)
         self.latents_measured.fill_(True)
         return True
+
+    def _match_volumes(self, training: TrainingSet) -> None:
+        """Give volumes of colored noise the mean and covariance that people's volumes have."""
+        truth = (training.volumes - self.volume_mean_ml) / self.volume_sd_ml
+        n, rest = len(truth), truth - truth.mean(0)
+        if self._regresses:
+            expanded = self.transform.expanded(training.features[:, : self.n_inputs])
+            slopes, constant = ridge(expanded, truth)
+            rest = truth - expanded @ slopes.T - constant
+        noise = Rng(0, total=n, device=truth.device).normal(2, *self.latent_shape)
+        noise = torch.stack([noise, -noise]).movedim(2, 0)  # antithetic, for a precise mean
+        gain = self._volume_gradient(noise[0, 0], training.features)
+        for _ in range(_ROUNDS):  # volumes are curved: a changed spread changes means as well
+            with torch.no_grad():
+                drawn = [self._colored_volumes(z, training.features) for z in noise.flatten(0, 1)]
+            drawn = torch.stack(drawn).unflatten(0, (2, 2))  # individual, sign, person, tissue
+            apart = (drawn[0] - drawn[1]).flatten(0, 1)  # individuals with the same features
+            self.whitening.match(gain, apart.T @ apart / len(apart) / 2, rest.T @ rest / (n - 1))
+            bias = truth.mean(0) - drawn.mean((0, 1, 2))
+            self.latent_mean += (bias @ self.whitening.lift).view_as(self.latent_mean)
+
+    def _colored_volumes(self, noise: Tensor, features: Tensor | None) -> Tensor:
+        """Volumes (N, 3) of (N, *latent_shape) noise that is only colored."""
+        latents = self.whitening.color(noise) + self._center(features)
+        maps = (self.autoencoder.decode(part).softmax(1) for part in latents.split(_PART))
+        return torch.cat([self.standardized_volumes(part) for part in maps])
+
+    @torch.enable_grad()
+    def _volume_gradient(self, noise: Tensor, features: Tensor | None) -> Tensor:
+        """Mean gradient (3, entries) of volumes in latents, where noise is colored to."""
+        latents, total = self.whitening.color(noise) + self._center(features), 0.0
+        for part in latents.detach().split(_PART):
+            part.requires_grad_()
+            volumes = self.standardized_volumes(self.autoencoder.decode(part).softmax(1))
+            slopes = [torch.autograd.grad(v, part, retain_graph=True)[0] for v in volumes.sum(0)]
+            total = total + torch.stack(slopes).sum(1)
+        return total.flatten(1) / len(noise)
 
     @property
     def _regresses(self) -> bool:

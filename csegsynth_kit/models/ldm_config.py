@@ -58,6 +58,8 @@ class LDMConfig:
             ``Whitening``), and let the denoiser begin with the best guess at latents that are
             Gaussian, which has their covariance; it learns how they are not. 0: divide latents
             by their standard deviation, and let the denoiser learn all of it, as published.
+        match_volumes: With ``modes``, let the volumes of Gaussian latents have the mean and
+            covariance of people's volumes, given their features (see ``Whitening.match``).
         places: Learned channels that tell the U-Net where it is.
         denoiser_channels: Of the U-Net, per level, fine to coarse.
         denoiser_attention: Whether each level has attention.
@@ -98,6 +100,7 @@ class LDMConfig:
     center: bool = True
     regression_start: bool = True
     modes: int = 256
+    match_volumes: bool = True
     places: int = 8
     denoiser_channels: tuple[int, ...] = (32, 64, 64)
     denoiser_attention: tuple[bool, ...] = (False, True, True)

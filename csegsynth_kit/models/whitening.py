@@ -5,6 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from csegsynth_kit.constants import MEASURED
+
+#: How much less or more variance than latents have may be right for volumes.
+_LEAST, _MOST = 0.25, 4.0
+#: Sums of volumes that vary less with latents than this share of what varies most are left.
+_SMALLEST_GAIN = 3e-3
 #: Variance that every direction has at least, as a share of that of the first mode.
 _SMALLEST = 1e-6
 
@@ -33,17 +39,23 @@ class Whitening(nn.Module):
         self.register_buffer("axes", torch.zeros(self.modes, length))
         self.register_buffer("mode_sd", torch.ones(self.modes))
         self.register_buffer("rest_sd", torch.ones(()))
+        matched = (len(MEASURED), length) if modes else (0, length)
+        self.register_buffer("gain", torch.zeros(matched))
+        self.register_buffer("lift", torch.zeros(matched))
+        self.register_buffer("mix", torch.eye(len(self.gain)))
+        self.register_buffer("unmix", torch.eye(len(self.gain)))
 
     def whiten(self, latents: Tensor) -> Tensor:
         """Map centered latents (N, *latent_shape) to white numbers of that shape."""
+        latents = self._mixed(latents, self.unmix)
         return self._stretched(latents, 1 / self.mode_sd, 1 / self.rest_sd)
 
     def color(self, white: Tensor) -> Tensor:
         """Map white numbers (N, *latent_shape) to centered latents; inverts :meth:`whiten`."""
-        return self._stretched(white, self.mode_sd, self.rest_sd)
+        return self._mixed(self._stretched(white, self.mode_sd, self.rest_sd), self.mix)
 
     @torch.no_grad()
-    def measure(self, latents: Tensor, variance: Tensor, fitted: int = 1) -> None:
+    def measure(self, latents: Tensor, variance: Tensor) -> None:
         """Take the covariance of people's latents.
 
         It is not shrunk: of any sum of entries, and volumes nearly are such sums, the variance
@@ -52,11 +64,13 @@ class Whitening(nn.Module):
         Args:
             latents: (N, *latent_shape) means of people's posteriors, centered.
             variance: (*latent_shape) mean variance of these posteriors.
-            fitted: Parameters per entry that centering has fitted to the same people.
         """
+        self.gain.zero_()
+        self.mix.copy_(torch.eye(len(self.mix)))
+        self.unmix.copy_(self.mix)
         people = latents.flatten(1).double()
         n, length = people.shape
-        people = people / max(n - fitted, 1) ** 0.5
+        people = people / max(n - 1, 1) ** 0.5
         if not self.modes:
             self.rest_sd.copy_(latents.std())
             return
@@ -70,6 +84,42 @@ class Whitening(nn.Module):
         self.mode_sd.fill_(float(self.rest_sd))
         self.axes[:found] = axes[:found].float()
         self.mode_sd[:found] = (values + posterior).sqrt().float()
+
+    @torch.no_grad()
+    def match(self, gain: Tensor, generated: Tensor, wanted: Tensor) -> None:
+        """Let volumes of Gaussian latents vary as those of people do.
+
+        Volumes are curved in latents, and latents of people are not quite Gaussian, so that
+        the covariance of latents alone does not give that of volumes. Only three sums of
+        entries change, those that volumes follow, and with each entry what goes with them.
+
+        Args:
+            gain: (3, entries) mean gradient of volumes in latents.
+            generated: (3, 3) covariance of volumes of colored noise, as it is colored now.
+            wanted: (3, 3) covariance of people's volumes.
+        """
+        self.gain.copy_(gain)
+        half = self._colored(gain)
+        straight = half @ half.T  # what volumes' covariance would be if they were not curved
+        values, vectors = torch.linalg.eigh(straight)
+        follow = values > _SMALLEST_GAIN * values[-1]  # latents cannot move the other sums
+        values, vectors = values[follow], vectors[:, follow]
+        self.lift.copy_((vectors / values) @ vectors.T @ self._colored(half))
+        curved = generated - self.mix @ straight @ self.mix.T
+        inverse = vectors / values.sqrt()
+        change, axes = torch.linalg.eigh(inverse.T @ (wanted - curved) @ inverse)
+        change = axes * change.clamp(_LEAST, _MOST).sqrt() @ axes.T - torch.eye(len(axes)).to(axes)
+        self.mix.copy_(torch.eye(len(gain)))
+        self.mix += (vectors * values.sqrt()) @ change @ inverse.T
+        self.unmix.copy_(torch.linalg.inv(self.mix))
+
+    def _colored(self, rows: Tensor) -> Tensor:
+        return self._stretched(rows, self.mode_sd, self.rest_sd)
+
+    def _mixed(self, x: Tensor, mix: Tensor) -> Tensor:
+        """Multiply the three sums of entries of (N, *latent_shape) that volumes follow."""
+        change = mix - torch.eye(len(mix), device=x.device)
+        return x + (x.flatten(1) @ self.gain.T @ change.T @ self.lift).view_as(x)
 
     def _stretched(self, x: Tensor, along: Tensor, across: Tensor) -> Tensor:
         """Multiply (N, *latent_shape) by ``along`` on each mode and ``across`` elsewhere."""

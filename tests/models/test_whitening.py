@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.maps import volumes_ml
 from csegsynth_kit.models import Rng, TrainingSet, build, diffusion
 from csegsynth_kit.models.diffusion import TIMES
+from csegsynth_kit.models.start import ridge
 from csegsynth_kit.models.whitening import Whitening
-from tests.models.test_contract import SMALL, model_and_batch
+from tests.models.test_contract import SMALL, model_and_batch, training_set
 from tests.toy import TOY_COLUMNS, toy_table
 from tests.training.jobs import toy_preset
 
-CONFIG = toy_preset("cldm").model
+CONFIG = replace(toy_preset("cldm").model, match_volumes=False)
 SHAPE = (3, 2, 4, 3)
 N = 4000
 
@@ -158,3 +160,71 @@ def test_the_denoiser_begins_at_the_gaussian_guess_but_for_the_published_one(var
         begun = diffusion.gaussian_guess(noisy, times, config.sampler)
         assert begun.abs().max() > 0.1
     torch.testing.assert_close(model.guess(noisy, times, None), begun)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_volumes_of_colored_noise_vary_and_covary_as_those_of_people(conditional):
+    """Also where volumes are more widely spread than latents say, and their mean is another."""
+    config = replace(toy_preset("cldm").model, spare=0)
+    features, training = training_set(config, conditional, n=80)
+    rng = torch.Generator().manual_seed(3)
+    amounts = 0.4 * torch.randn(80, 4, 1, 1, 1, generator=rng)
+    maps = (torch.randn(1, 4, *config.grid.shape, generator=rng) + amounts).softmax(1)
+    training = replace(training, maps=lambda: maps.split(10))
+    stretch = torch.tensor([[1.3, 0.2, 0.0], [0.0, 1.2, -0.3], [0.3, 0.0, 0.9]])
+    own = torch.cat([volumes_ml(m[:, :3], config.grid.voxel_ml) for m in training.maps()])
+    mean = own.mean(0)
+    wanted = mean + 0.5 * own.std(0) + (own - mean) @ stretch.T
+    if conditional:
+        wanted = wanted + 2 * own.std(0) * training.features[:, :1]
+    training = replace(training, volumes=wanted)
+    found = []
+    for match in (True, False):
+        model = build(replace(config, match_volumes=match), features)
+        model.fit_statistics(training)
+        model.begin_epoch(training, 99)
+        with torch.no_grad():
+            noise = Rng(5, total=80).normal(20, *model.latent_shape)
+            drawn = [
+                model.standardized_volumes(model.generate(z, training.features))
+                for z in noise.unbind(1)
+            ]
+        drawn = torch.stack(drawn)
+        found.append((drawn.mean((0, 1)), (drawn - drawn.mean(0)).flatten(0, 1).T.cov()))
+    rest = (wanted - wanted.mean(0)) / wanted.std(0)
+    if conditional:
+        expanded = model.transform.expanded(training.features[:, : model.n_inputs])
+        slopes, constant = ridge(expanded, rest)
+        rest = rest - expanded @ slopes.T - constant
+    (mean, covariance), (plain_mean, plain_covariance) = found
+    assert float(mean.abs().max()) < 0.1 < float(plain_mean.abs().max())
+    scale = float(rest.T.cov().diagonal().mean())
+    torch.testing.assert_close(covariance, rest.T.cov(), rtol=0, atol=0.25 * scale)
+    assert float((plain_covariance - rest.T.cov()).abs().max()) > 0.3 * scale
+
+
+def test_matching_can_be_undone():
+    latents, whitening = people(), Whitening(SHAPE, modes=20)
+    whitening.measure(latents, torch.zeros(SHAPE))
+    plain = whitening.color(latents)
+    rng = torch.Generator().manual_seed(2)
+    gain = torch.randn(3, 72, generator=rng)
+    whitening.match(gain, torch.eye(3), 2 * torch.eye(3))
+    assert (whitening.color(latents) - plain).abs().max() > 0.01
+    torch.testing.assert_close(
+        whitening.color(whitening.whiten(latents)), latents, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_matching_leaves_volumes_alone_that_latents_do_not_move():
+    """Three volumes that are one and the same sum of entries, but for next to nothing."""
+    latents, whitening = people(), Whitening(SHAPE, modes=20)
+    whitening.measure(latents, torch.zeros(SHAPE))
+    rng = torch.Generator().manual_seed(2)
+    gain = torch.randn(1, 72, generator=rng) + 1e-4 * torch.randn(3, 72, generator=rng)
+    noise = people_of_nothing_in_common()
+    drawn = whitening.color(noise).flatten(1) @ gain.T
+    whitening.match(gain, drawn.T.cov(), 2 * drawn.T.cov() + torch.eye(3))
+    assert float(whitening.lift.abs().max()) < 10
+    doubled = whitening.color(noise).flatten(1) @ gain.T
+    torch.testing.assert_close(doubled.var(0), 2 * drawn.var(0), rtol=0.1, atol=0)

@@ -50,18 +50,18 @@ _TINY = Preset(
         head_channels=32,
         sampling_steps=2,
         noises=2,
-        unconditional=LDMObjective(autoencoder_steps=60, reconstruction=300.0, kl=0.01, volume=10.0),
+        unconditional=LDMObjective(autoencoder_steps=60, reconstruction=300.0, kl=0.01, volume=2.0),
         conditional=LDMObjective(autoencoder_steps=40, reconstruction=300.0, kl=0.01, volume=2.0),
     ),
     # Validation samples hundreds of maps, which takes longer than several epochs.
-    pretrain=TrainConfig(steps=260, learning_rate=2e-3, ema=0.99, validate_every=50),
+    pretrain=TrainConfig(steps=160, learning_rate=2e-3, ema=0.99, validate_every=50),
     finetune=TrainConfig(
-        steps=200,
+        steps=150,
         learning_rate=2e-3,
         schedule="cosine",
         ema=0.99,
         hide_answers=0.2,
-        validate_every=4,
+        validate_every=1,
         selection="energy_score",
     ),
 )
