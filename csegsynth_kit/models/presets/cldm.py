@@ -68,9 +68,13 @@ _TINY = Preset(
     ),
 )
 
+#: Steps of a denoiser add up over its places, and finer grids have more of them.
+_FINER_PRETRAIN = replace(_TINY.pretrain, learning_rates=(("denoiser", 3e-4),))
+
 _SMALL = replace(
     _TINY,
     name="small",
+    pretrain=_FINER_PRETRAIN,
     model=replace(
         _TINY.model,
         grid=GRIDS["small"],
@@ -82,6 +86,7 @@ _SMALL = replace(
 _FULL = replace(
     _TINY,
     name="full",
+    pretrain=_FINER_PRETRAIN,
     model=replace(
         _TINY.model,
         grid=GRIDS["full"],
