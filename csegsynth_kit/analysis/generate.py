@@ -1,6 +1,7 @@
 """A person's answers in, maps or volumes out."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from csegsynth_kit.models import Family, Rng
 logger = logging.getLogger(__name__)
 
 People = Mapping | Sequence[Mapping] | pd.DataFrame
-#: Maps generated at once: enough to keep two cores busy, little enough for 2 GB at 2 mm.
-_CHUNK = 16
+#: Maps generated at once, at least and at most: enough to keep two cores busy.
+_CHUNKS = (16, 64)
+#: Voxels of the maps generated at once, beyond the least: little enough for 2 GB at 2 mm.
+_CHUNK_VOXELS = 16 * 96 * 112 * 96
 #: Most memory the maps of one call may take (GB); more is written to disk person by person.
 _MOST_GB = 4.0
 
@@ -223,7 +226,9 @@ def _stream(model: Family, table: pd.DataFrame | None, latents: Tensor) -> Itera
     if table is not None:
         inputs = torch.from_numpy(model.features.inputs(model.features.encode(table)))
         inputs = inputs.repeat_interleave(len(latents) // len(table), 0)
-    for part in torch.arange(len(latents)).split(_CHUNK):
+    least, most = _CHUNKS
+    chunk = min(max(_CHUNK_VOXELS // math.prod(model.config.grid.shape), least), most)
+    for part in torch.arange(len(latents)).split(chunk):
         features = None if inputs is None else inputs[part].to(device)
         yield model.generate(latents[part].to(device), features)
 

@@ -5,16 +5,18 @@ the noise in diffusion, the velocity (from noise to data) in rectified flow.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 from torch import Tensor
 
 Sampler = Literal["ddpm", "ddim", "rflow"]
+Number = TypeVar("Number", float, Tensor)
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 #: Time steps of the published schedule, and its noise at both ends.
@@ -46,7 +48,25 @@ def corrupt(
     return _diffusion().add_noise(clean, noise, times), times, noise
 
 
-def sample(predict: Predict, latents: Tensor, *, sampler: Sampler, steps: int) -> Tensor:
+def gaussian_guess(noisy: Tensor, times: Tensor, sampler: Sampler) -> Tensor:
+    """Best guess where latents are independent and standard normal, as noise is.
+
+    Args:
+        noisy: (N, C, X, Y, Z) mixture of latents and noise.
+        times: (N,).
+        sampler: As in :func:`corrupt`.
+    """
+    if sampler == "rflow":
+        t = times / TIMES
+        factor = (1 - 2 * t) / _flow_variance(t)
+    else:
+        factor = (1 - _diffusion().alphas_cumprod.to(times.device)[times.long()]).sqrt()
+    return factor[:, None, None, None, None] * noisy
+
+
+def sample(
+    predict: Predict, latents: Tensor, *, sampler: Sampler, steps: int, white: bool = False
+) -> Tensor:
     """Turn noise into latents of maps; the same noise always gives the same.
 
     Args:
@@ -55,9 +75,11 @@ def sample(predict: Predict, latents: Tensor, *, sampler: Sampler, steps: int) -
         sampler: ``ddpm`` adds fresh noise at each step, ``ddim`` does not, ``rflow`` follows
             the velocity.
         steps: Evaluations of ``predict``.
+        white: Make steps exact for :func:`gaussian_guess`, from which few plain steps, exact
+            where there is one thing to find, lead to too little variance.
     """
     if sampler == "rflow":
-        return _follow(predict, latents, steps)
+        return _follow(predict, latents, steps, white)
     kept = _diffusion().alphas_cumprod.to(latents.device)
     times = torch.linspace(TIMES - 1, 0, steps).round().long().tolist()
     fresh = step_noise(latents) if sampler == "ddpm" else None
@@ -66,11 +88,19 @@ def sample(predict: Predict, latents: Tensor, *, sampler: Sampler, steps: int) -
         guess = predict(x, torch.full((len(x),), time, device=x.device))
         after = kept.new_ones(()) if following is None else kept[following]
         noise = None if fresh is None or following is None else next(fresh)
-        x = denoise(x, guess, kept[time], after, noise)
+        x = denoise(x, guess, kept[time], after, noise, white=white)
     return x
 
 
-def denoise(x: Tensor, guess: Tensor, now: Tensor, after: Tensor, noise: Tensor | None) -> Tensor:
+def denoise(
+    x: Tensor,
+    guess: Tensor,
+    now: Tensor,
+    after: Tensor,
+    noise: Tensor | None,
+    *,
+    white: bool = False,
+) -> Tensor:
     """One step of DDIM, or, with ``noise``, of ancestral sampling (Song et al. 2021).
 
     MONAI's own step cannot be used: it takes the noise of a whole batch from one generator, so
@@ -83,13 +113,16 @@ def denoise(x: Tensor, guess: Tensor, now: Tensor, after: Tensor, noise: Tensor 
         now: Share of the variance that is signal at this time.
         after: The same at the following time.
         noise: Standard normal, as ``x``, or None.
+        white: See :func:`sample`.
     """
     clean = (x - (1 - now).sqrt() * guess) / now.sqrt()
     if noise is None:
-        return after.sqrt() * clean + (1 - after).sqrt() * guess
+        lost = 1 - (after * now).sqrt() - ((1 - after) * (1 - now)).sqrt()
+        return after.sqrt() * clean + (1 - after).sqrt() * guess + (lost * x if white else 0)
     variance = (1 - after) / (1 - now) * (1 - now / after)
     direction = (1 - after - variance).clamp(min=0).sqrt() * guess
-    return after.sqrt() * clean + direction + variance.sqrt() * noise
+    size = (1 - now / after if white else variance).sqrt()
+    return after.sqrt() * clean + direction + size * noise
 
 
 def step_noise(latents: Tensor) -> Iterator[Tensor]:
@@ -103,15 +136,25 @@ def step_noise(latents: Tensor) -> Iterator[Tensor]:
         yield torch.stack(drawn).to(latents)
 
 
-def _follow(predict: Predict, latents: Tensor, steps: int) -> Tensor:
+def _follow(predict: Predict, latents: Tensor, steps: int, white: bool) -> Tensor:
     flow = _flow()
     flow.set_timesteps(steps)  # even times; only their number is used by its step
     times = (_shifted(torch.linspace(1, 0, steps + 1)) * TIMES).round().long().tolist()
     x = latents
     for time, following in pairwise(times):
         velocity = predict(x, torch.full((len(x),), float(time), device=x.device))
-        x, _ = flow.step(velocity, time, x, following)
+        moved, _ = flow.step(velocity, time, x, following)
+        if white:
+            t, s = time / TIMES, following / TIMES
+            exact = math.sqrt(_flow_variance(s) / _flow_variance(t))
+            moved = moved + (exact - 1 - (t - s) * (1 - 2 * t) / _flow_variance(t)) * x
+        x = moved
     return x
+
+
+def _flow_variance(t: Number) -> Number:
+    """Variance of the mixture of white latents with noise."""
+    return (1 - t) ** 2 + t**2
 
 
 def _shifted(share: Tensor) -> Tensor:

@@ -147,15 +147,16 @@ class FeatureToken(nn.Module):
 
     def expected(self, features: Tensor) -> Tensor:
         """Map (N, F) features to expected latents (N, *latent_shape), apart from a constant."""
-        return F.linear(self._expanded(features), self.slopes).unflatten(1, self.latent_shape)
+        return F.linear(self.expanded(features), self.slopes).unflatten(1, self.latent_shape)
 
     def measure(self, features: Tensor, latents: Tensor) -> Tensor:
         """Regress latents (N, *latent_shape) on features (N, F); return the constant."""
-        slopes, constant = ridge(self._expanded(features), latents.flatten(1))
+        slopes, constant = ridge(self.expanded(features), latents.flatten(1))
         self.slopes.copy_(slopes)
         return constant.unflatten(0, self.latent_shape)
 
-    def _expanded(self, features: Tensor) -> Tensor:
+    def expanded(self, features: Tensor) -> Tensor:
+        """Append squares to (N, F) features."""
         return torch.cat([features, features[:, self.squared] ** 2], dim=1)
 
 

@@ -2,7 +2,7 @@
 
 A training has two parts. First an autoencoder learns to map maps to a small grid of latents
 and back; then it stays as it is, and a denoiser learns to turn noise into such latents, in
-C-LDM given a person's features. The latents' mean and scale are measured in between.
+C-LDM given a person's features. The latents' mean and covariance are measured in between.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,13 @@ from csegsynth_kit.models import diffusion, losses, terms
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, LatentAutoencoder
 from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
+from csegsynth_kit.models.start import ridge
+from csegsynth_kit.models.whitening import Whitening
+
+#: Maps rendered at once while volumes are matched.
+_PART = 16
+#: How often they are matched.
+_ROUNDS = 3
 
 
 class LDM(Family):
@@ -60,7 +67,7 @@ class LDM(Family):
         if c.unconditional.adversarial or c.conditional.adversarial:
             self.patch_critic = _patch_critic(c)
         self.register_buffer("latent_mean", torch.zeros(1, *self.latent_shape))
-        self.register_buffer("latent_scale", torch.ones(()))
+        self.whitening = Whitening(self.latent_shape, c.modes)
         self.register_buffer("latents_measured", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -113,16 +120,56 @@ class LDM(Family):
         if self.latents_measured or step < steps:
             return False
         with torch.no_grad():
-            latents = torch.cat([self.autoencoder.encode(maps)[0] for maps in training.maps()])
+            posteriors = [self.autoencoder.encode(maps) for maps in training.maps()]
+        latents = torch.cat([mean for mean, _ in posteriors])
+        variance = torch.cat([log_variance.exp() for _, log_variance in posteriors]).mean(0)
         if self._regresses:
             inputs = training.features[:, : self.n_inputs]
             self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
         elif self.config.center:
             self.latent_mean.copy_(latents.mean(0, keepdim=True))
-        center = self._center(training.features)
-        self.latent_scale.copy_(1 / (latents - center).std())
+        self.whitening.measure(latents - self._center(training.features), variance)
+        if self.config.match_volumes and self.config.modes:
+            self._match_volumes(training)
         self.latents_measured.fill_(True)
         return True
+
+    def _match_volumes(self, training: TrainingSet) -> None:
+        """Give volumes of colored noise the mean and covariance that people's volumes have."""
+        truth = (training.volumes - self.volume_mean_ml) / self.volume_sd_ml
+        n, rest = len(truth), truth - truth.mean(0)
+        if self._regresses:
+            expanded = self.transform.expanded(training.features[:, : self.n_inputs])
+            slopes, constant = ridge(expanded, truth)
+            rest = truth - expanded @ slopes.T - constant
+        noise = Rng(0, total=n, device=truth.device).normal(2, *self.latent_shape)
+        noise = torch.stack([noise, -noise]).movedim(2, 0)  # antithetic, for a precise mean
+        gain = self._volume_gradient(noise[0, 0], training.features)
+        for _ in range(_ROUNDS):  # volumes are curved: a changed spread changes means as well
+            with torch.no_grad():
+                drawn = [self._colored_volumes(z, training.features) for z in noise.flatten(0, 1)]
+            drawn = torch.stack(drawn).unflatten(0, (2, 2))  # individual, sign, person, tissue
+            apart = (drawn[0] - drawn[1]).flatten(0, 1)  # individuals with the same features
+            self.whitening.match(gain, apart.T @ apart / len(apart) / 2, rest.T @ rest / (n - 1))
+            bias = truth.mean(0) - drawn.mean((0, 1, 2))
+            self.latent_mean += (bias @ self.whitening.lift).view_as(self.latent_mean)
+
+    def _colored_volumes(self, noise: Tensor, features: Tensor | None) -> Tensor:
+        """Volumes (N, 3) of (N, *latent_shape) noise that is only colored."""
+        latents = self.whitening.color(noise) + self._center(features)
+        maps = (self.autoencoder.decode(part).softmax(1) for part in latents.split(_PART))
+        return torch.cat([self.standardized_volumes(part) for part in maps])
+
+    @torch.enable_grad()
+    def _volume_gradient(self, noise: Tensor, features: Tensor | None) -> Tensor:
+        """Mean gradient (3, entries) of volumes in latents, where noise is colored to."""
+        latents, total = self.whitening.color(noise) + self._center(features), 0.0
+        for part in latents.detach().split(_PART):
+            part.requires_grad_()
+            volumes = self.standardized_volumes(self.autoencoder.decode(part).softmax(1))
+            slopes = [torch.autograd.grad(v, part, retain_graph=True)[0] for v in volumes.sum(0)]
+            total = total + torch.stack(slopes).sum(1)
+        return total.flatten(1) / len(noise)
 
     @property
     def _regresses(self) -> bool:
@@ -149,28 +196,35 @@ class LDM(Family):
             latents,
             sampler=self.config.sampler,
             steps=self.config.sampling_steps,
+            white=self.config.modes > 0,
         )
-        return self.autoencoder.decode(clean / self.latent_scale + self._center(features))
+        return self.autoencoder.decode(self.whitening.color(clean) + self._center(features))
 
     def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
         """Encode and decode (N, T, X, Y, Z) maps, without any diffusion."""
         return self.autoencoder.decode(self.autoencoder.encode(maps)[0]).float().softmax(1)
 
     def guess(self, noisy: Tensor, times: Tensor, token: Tensor | None) -> Tensor:
-        """Ask the denoiser, with classifier-free guidance.
+        """Ask the denoiser, with classifier-free guidance, and add what it started from.
 
         Args:
             noisy: (N, *latent_shape).
             times: (N,).
             token: (N, token), or None for an unconditional model.
         """
-        scale = self.config.guidance
+        scale, start = self.config.guidance, self._start(noisy, times)
         if token is None or scale == 1:
-            return self.denoiser(noisy, times, token)
+            return start + self.denoiser(noisy, times, token)
         both = torch.cat([token, torch.zeros_like(token)])
         guesses = self.denoiser(torch.cat([noisy] * 2), torch.cat([times] * 2), both)
         with_features, without = guesses.chunk(2)
-        return without + scale * (with_features - without)
+        return start + without + scale * (with_features - without)
+
+    def _start(self, noisy: Tensor, times: Tensor) -> Tensor | float:
+        """Guess as if latents were Gaussian; the denoiser learns what that leaves over."""
+        if not self.config.modes:
+            return 0.0
+        return diffusion.gaussian_guess(noisy, times, self.config.sampler)
 
     def _token(self, features: Tensor | None) -> Tensor | None:
         if not self.conditional:
@@ -183,7 +237,7 @@ class LDM(Family):
         with torch.no_grad():
             mean, log_variance = self.autoencoder.encode(batch.maps)
             latents = mean + (0.5 * log_variance).exp() * rng.normal(*self.latent_shape)
-            clean = ((latents - self._center(batch.features)) * self.latent_scale).float()
+            clean = self.whitening.whiten(latents - self._center(batch.features)).float()
         token = self._token(batch.features)
         if token is not None:
             hide = rng.uniform() < self.config.drop_features
@@ -191,9 +245,9 @@ class LDM(Family):
         noise = rng.normal(k, *self.latent_shape).flatten(0, 1)
         clean, share = clean.repeat_interleave(k, 0), rng.uniform(k).flatten()
         noisy, times, target = diffusion.corrupt(clean, noise, share, self.config.sampler)
-        guess = self.denoiser(noisy, times, token).float()
+        guess = self._start(noisy, times) + self.denoiser(noisy, times, token).float()
         loss = {"denoising": F.mse_loss(guess, target)}
-        if self.conditional and self.objective.volume:
+        if self.objective.volume:
             latents = [rng.normal(*self.latent_shape) for _ in range(self.config.volume_draws)]
             draws = [self.generate(z, batch.features) for z in latents]
             error = terms.volume_error(self, draws, batch, "energy")

@@ -20,10 +20,10 @@ class LDMObjective:
             holds this times the mean over entries (and persons), not the sum.
         adversarial: Weight of the patch critic's opinion; 0 for no patch critic.
         warmup_steps: Steps over which the adversarial term phases in.
-        volume: Weight of the energy score of generated volumes (conditional only). Off by
-            default: denoising already learns how latents, and with them volumes, are
-            distributed given the features, and no term is needed against draws that are all
-            the same. The score would have to be differentiated through the whole sampler.
+        volume: Weight of the energy score of generated volumes. Denoising learns how latents
+            are distributed at each place; volumes are curved sums over all of them, of which
+            this term gets right what is left. It is differentiated through the whole sampler,
+            and affordable only for few ``sampling_steps``.
     """
 
     autoencoder_steps: int = 0
@@ -54,6 +54,12 @@ class LDMConfig:
         regression_start: Subtract also what a regression on the features lets expect, so that
             the denoiser learns how people with the same answers differ, and only corrects the
             regression. Needs ``center`` and a ``token``.
+        modes: Whiten latents over all places, by this many principal modes of whole heads (see
+            ``Whitening``), and let the denoiser begin with the best guess at latents that are
+            Gaussian, which has their covariance; it learns how they are not. 0: divide latents
+            by their standard deviation, and let the denoiser learn all of it, as published.
+        match_volumes: With ``modes``, let the volumes of Gaussian latents have the mean and
+            covariance of people's volumes, given their features (see ``Whitening.match``).
         places: Learned channels that tell the U-Net where it is.
         denoiser_channels: Of the U-Net, per level, fine to coarse.
         denoiser_attention: Whether each level has attention.
@@ -93,6 +99,8 @@ class LDMConfig:
     spare: int = 0
     center: bool = True
     regression_start: bool = True
+    modes: int = 256
+    match_volumes: bool = True
     places: int = 8
     denoiser_channels: tuple[int, ...] = (32, 64, 64)
     denoiser_attention: tuple[bool, ...] = (False, True, True)

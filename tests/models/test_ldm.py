@@ -4,13 +4,14 @@ import pytest
 import torch
 from monai.networks.blocks import crossattention, selfattention
 
-from csegsynth_kit.models import Rng, build
+from csegsynth_kit.models import Rng, build, diffusion
 from csegsynth_kit.models.blocks import crop_to, pad_to
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, _Rearrange
+from csegsynth_kit.models.ldm import LDM
 from tests.models.test_contract import SMALL, first_of, model_and_batch, perturbed, training_set
 from tests.training.jobs import toy_preset
 
-CONFIG = toy_preset("cldm").model
+CONFIG = replace(toy_preset("cldm").model, match_volumes=False)
 
 
 def small_denoiser(**options) -> Denoiser:
@@ -74,8 +75,9 @@ def test_guidance_moves_away_from_the_unconditional_guess():
     for scale in (0.0, 1.0, 1.0 + 1e-6, 2.0):
         model.config = replace(CONFIG, guidance=scale)
         guesses[scale] = model.guess(noisy, times, token)
-    with_features = model.denoiser(noisy, times, token)
-    without = model.denoiser(noisy, times, torch.zeros_like(token))
+    start = diffusion.gaussian_guess(noisy, times, CONFIG.sampler)
+    with_features = start + model.denoiser(noisy, times, token)
+    without = start + model.denoiser(noisy, times, torch.zeros_like(token))
     assert (with_features - without).abs().max() > 1e-3
     torch.testing.assert_close(guesses[0.0], without)
     torch.testing.assert_close(guesses[1.0], with_features)
@@ -95,31 +97,39 @@ def test_guided_generation_at_scale_one_is_conditional_generation():
 
 
 def test_latents_are_measured_when_the_autoencoder_has_learned():
-    """Then training maps have latents with mean 0 at each place and standard deviation 1."""
+    """Then training maps have latents with mean 0 at each place, white over all places."""
     _, training = training_set(CONFIG, conditional=False)
-    model = build(CONFIG)
+    model = narrow_posteriors(build(CONFIG))
     model.fit_statistics(training)
     steps = CONFIG.unconditional.autoencoder_steps
     assert not model.begin_epoch(training, 0)
     assert not model.begin_epoch(training, steps - 1)
-    assert model.latent_scale == 1
+    assert model.whitening.rest_sd == 1
     assert model.begin_epoch(training, steps)
     assert not model.begin_epoch(training, steps + 1)
     with torch.no_grad():
         means = torch.cat([model.autoencoder.encode(maps)[0] for maps in training.maps()])
-    scaled = (means - model.latent_mean) * model.latent_scale
-    torch.testing.assert_close(scaled.mean(0), torch.zeros(model.latent_shape), rtol=0, atol=1e-4)
-    assert float(scaled.std()) == pytest.approx(1, abs=1e-4)
+    white = model.whitening.whiten(means - model.latent_mean)
+    torch.testing.assert_close(white.mean(0), torch.zeros(model.latent_shape), rtol=0, atol=1e-3)
+    variances = torch.linalg.svdvals(white.flatten(1))[: len(white) - 1].square()
+    torch.testing.assert_close(
+        variances / (len(white) - 1), torch.ones(len(white) - 1), rtol=0, atol=1e-2
+    )
+
+
+def narrow_posteriors(model):
+    """Make the posteriors of latents as narrow as learning makes them."""
+    with torch.no_grad():
+        model.autoencoder.net.quant_conv_log_sigma.conv.bias.fill_(-20)
+    return model
 
 
 def test_denoiser_learns_on_the_measured_scale():
     """A guess of nothing leaves the variances of noise and scaled latents: together 2."""
     _, training = training_set(CONFIG, conditional=False)
-    model = build(CONFIG)
+    model = narrow_posteriors(build(replace(CONFIG, modes=0)))
     model.fit_statistics(training)
     model.begin_epoch(training, CONFIG.unconditional.autoencoder_steps)
-    with torch.no_grad():  # narrow posteriors, as learning makes them
-        model.autoencoder.net.quant_conv_log_sigma.conv.bias.fill_(-20)
     batch = first_of(training, 10)
     losses = [
         next(model.losses(batch, Rng(i, total=10), 99))[1]["denoising"].item() for i in range(30)
@@ -165,14 +175,15 @@ def test_expected_latents_are_those_of_the_regression():
 
 def test_denoiser_learns_what_the_features_leave_over():
     features, training = training_set(CONFIG, conditional=True)
-    model = build(CONFIG, features)
+    model = narrow_posteriors(build(CONFIG, features))
     model.fit_statistics(training)
     model.begin_epoch(training, CONFIG.unconditional.autoencoder_steps)
     with torch.no_grad():
         means = torch.cat([model.autoencoder.encode(maps)[0] for maps in training.maps()])
         expected = model.latent_mean + model.transform.expected(training.features)
-    rest = (means - expected) * model.latent_scale
-    assert float(rest.std()) == pytest.approx(1, abs=1e-4)
+    rest = model.whitening.whiten(means - expected)
+    variance = float(torch.linalg.svdvals(rest.flatten(1))[0].square()) / (len(rest) - 1)
+    assert variance == pytest.approx(1, abs=1e-2)
     torch.testing.assert_close(rest.mean(0), torch.zeros(model.latent_shape), rtol=0, atol=1e-3)
 
 
@@ -200,3 +211,61 @@ def test_monai_is_left_as_it_was():
     before = selfattention.Rearrange, crossattention.Rearrange
     small_denoiser()
     assert before == (selfattention.Rearrange, crossattention.Rearrange)
+
+
+class Owned(LDM):
+    """What must not happen: the denoiser's optimizer steps the autoencoder as well."""
+
+    def groups(self):
+        groups = super().groups()
+        groups["denoiser"]["autoencoder"] = self.autoencoder
+        return groups
+
+
+class Leaking(LDM):
+    """What must not happen either: denoising is a function of what the encoder learns."""
+
+    def losses(self, batch, rng, step):
+        for group, found in super().losses(batch, rng, step):
+            latents = self.autoencoder.encode(batch.maps)[0]
+            yield group, {**found, "denoising": found["denoising"] * latents.square().mean()}
+
+
+def fine_tuned(kind, config):
+    """Parts that denoising has gradients for, and parts that one step of fine-tuning changes."""
+    base, _ = model_and_batch(config, conditional=False)
+    base.latents_measured.fill_(True)
+    features, training = training_set(config, conditional=True)
+    model = kind(config, features)
+    model.start_from(base.state_dict())
+    model.begin_epoch(training, 0)
+    perturbed(model)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    before = [p.detach().clone() for p in parameters]
+    owned = [p for parts in model.groups().values() for m in parts.values() for p in m.parameters()]
+    [(group, found)] = model.losses(first_of(training), Rng(0, total=4), 0)
+    assert group == "denoiser"
+    reached = torch.autograd.grad(
+        found["denoising"], parameters, retain_graph=True, allow_unused=True
+    )
+    sum(found.values()).backward(inputs=owned)  # as the trainer does
+    torch.optim.Adam(owned, lr=0.1).step()
+    parts = [name.split(".")[0] for name in names]
+    changed = [not torch.equal(*pair) for pair in zip(parameters, before, strict=True)]
+    return (
+        {part for part, gradient in zip(parts, reached, strict=True) if gradient is not None},
+        {part for part, other in zip(parts, changed, strict=True) if other},
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [(LDM, (False, False)), (Leaking, (True, False)), (Owned, (False, True))]
+)
+@pytest.mark.parametrize("variant", ["one token", "published"])
+def test_fine_tuning_leaves_a_frozen_autoencoder_as_it_was(variant, kind, wrong):
+    """Denoising has no gradient for it and no optimizer owns it; the other kinds are caught."""
+    config = SMALL["cldm", variant]
+    goal = replace(config.conditional, autoencoder_steps=0, volume=1.0)  # looks through it
+    found = fine_tuned(kind, replace(config, conditional=goal))
+    assert all("denoiser" in parts for parts in found)
+    assert tuple("autoencoder" in parts for parts in found) == wrong
