@@ -25,6 +25,8 @@ _PEOPLE, _DRAWS = 400, 4
 #: Participants whose codes the slope of volumes is taken at.
 _SLOPES_AT = 64
 _FOLDS = 10
+#: Share of the volumes' mean variance below which a direction of volumes is hardly corrected.
+_DAMPING = 1e-3
 #: Penalties among which cross-validation chooses, per standard deviation.
 _PENALTIES = np.geomspace(1.0, 1e-3, 30)
 _AT_ONCE = 32
@@ -129,8 +131,13 @@ def _slope(volumes_of, transform: CompactTransform, features: Tensor) -> Tensor:
 def _direction(slope: Tensor, mix: Tensor) -> Tensor:
     """Changes of the code (L, 3) that add one standard deviation to one volume each."""
     covariance = mix @ (mix.T @ slope.T)
-    return covariance @ torch.linalg.inv(slope @ covariance)
+    return covariance @ torch.linalg.inv(_damped(slope @ covariance, _DAMPING))
 
 
 def _root(covariance: Tensor) -> Tensor:
-    return torch.linalg.cholesky(covariance)
+    return torch.linalg.cholesky(_damped(covariance, _DAMPING**2))
+
+
+def _damped(covariance: Tensor, share: float) -> Tensor:
+    """Add a share of the mean variance: volumes that move together allow no inverse."""
+    return covariance + share * covariance.diag().mean() * torch.eye(len(covariance)).to(covariance)

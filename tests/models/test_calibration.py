@@ -87,3 +87,12 @@ def test_calibration_is_the_same_every_time(people, volumes_of):
     calibrate(second, volumes_of, features, volumes)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_volumes_that_move_together_do_no_harm(people, volumes_of):
+    features, volumes = people
+    alike = volumes[:, :1].expand(-1, 3)
+    transform = CompactTransform(F, L, 8)
+    calibrate(transform, lambda code: volumes_of(code)[:, :1].expand(-1, 3), features, alike)
+    assert transform.mix.weight.abs().max() < 5
+    assert transform.linear.weight.abs().max() < 5
