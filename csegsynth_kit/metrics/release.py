@@ -64,11 +64,12 @@ class ReleaseAudit:
     """Figures, verdict and reasons.
 
     Args:
-        verdict: ``do not release`` if a map is a person's twin, or a sign is surely above 0.5
-            (counting that there are three) and above ``LEAK`` or ``LEAK_NEAREST``; else
-            ``cannot tell`` if there are too few people or the copy machine was not found out;
+        verdict: ``do not release`` if more training than other people have a twin, or a sign is
+            surely above 0.5 (counting that there are three) and above ``LEAK`` or
+            ``LEAK_NEAREST``; else ``cannot tell`` if there are too few people or the copy machine was not found out;
             else ``doubt`` if a 95 % interval is above 0.5, which happens by chance in at most
-            one of ten honest models; else ``cannot tell`` if an attack of ``UNSEEN`` is not
+            one of ten honest models, if any training person has a twin, or if authenticity is
+            below its floor; else ``cannot tell`` if an attack of ``UNSEEN`` is not
             excluded.
         reasons: Sentences with figures; those that decide come first.
         attacks: By attacker; see ``attack_scores``.
@@ -225,7 +226,8 @@ def _judge(
         return "do not release", [*leaks, *(s for s in above if s not in leaks), *notes]
     if untold:
         return "cannot tell", [*untold, *above, *notes]
-    if above:
+    close = authenticity.floor.too_good(authenticity.value)
+    if above or close or found.members:
         return "doubt", [*above, *notes]
     if wide:
         remark = f"{UNSEEN:g} is not excluded: more held-out people are needed."
@@ -290,6 +292,6 @@ def _authenticity_in_words(authenticity: Authenticity) -> str:
         return f"Synthetic maps are as far from training people as other people are ({figures})."
     return (
         f"Synthetic maps are nearer to training people than other people are ({figures}, of "
-        f"which 99 % of sets are above {floor.alarm:.2f}). Alone, this does not decide: maps "
-        "that vary too little give it as well."
+        f"which 99 % of sets are above {floor.alarm:.2f}). Maps that vary too little give this as "
+        "well as copies."
     )

@@ -86,12 +86,11 @@ def calibrate(
         volumes: (N, 3) their volumes, in training standard deviations.
     """
     target = volume_target(transform.expanded(features), volumes)
-    people = torch.linspace(0, len(features) - 1, min(_PEOPLE, len(features))).round().long()
-    chosen, expected = features[people], target.mean[people]
+    chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
     expanded = transform.expanded(chosen)
     design = F.pad(expanded, (0, 1), value=1.0)
     explained = torch.linalg.pinv(design.double()).float()  # a question all answer has rank 0
-    half = Rng(0, total=len(people), device=features.device).normal(
+    half = Rng(0, total=len(chosen), device=features.device).normal(
         _DRAWS // 2, transform.mix.in_features
     )
     for _ in range(_ROUNDS):
@@ -122,10 +121,15 @@ def _volumes(transform, volumes_of, features: Tensor, half: Tensor) -> Tensor:
 @torch.enable_grad()
 def _slope(volumes_of, transform: CompactTransform, features: Tensor) -> Tensor:
     """Mean change (3, L) of volumes with the code, at people's mean codes."""
-    code = transform.moments(features[:_SLOPES_AT])[0].detach().requires_grad_(True)
+    code = transform.moments(_spread(features, _SLOPES_AT))[0].detach().requires_grad_(True)
     volumes = volumes_of(code)
     slopes = [torch.autograd.grad(v, code, retain_graph=True)[0].mean(0) for v in volumes.sum(0)]
     return torch.stack(slopes)
+
+
+def _spread(rows: Tensor, n: int) -> Tensor:
+    """Take ``n`` rows from first to last: ids may come by age."""
+    return rows[torch.linspace(0, len(rows) - 1, min(n, len(rows))).round().long()]
 
 
 def _direction(slope: Tensor, mix: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from csegsynth_kit.training.whitebox import reconstruction_attack
 
 _MEANING = {
     "no sign of copying": "Nothing was found that tells training people from others.",
-    "doubt": "A trace of the training people was found. It is small, or may be chance. Somebody "
-    "who answers for the data should decide.",
+    "doubt": "A trace of the training people was found. It is below what forbids a release, but "
+    "need not be chance. Somebody who answers for the data should decide.",
     "do not release": "The synthetic maps tell who was in the training set, or copy somebody.",
     "cannot tell": "The audit could not have seen a leak of a size that matters. This is not a "
     "pass.",
@@ -39,6 +39,10 @@ _LIMITS = (
     "It gives no guarantee such as differential privacy.",
     "It looks at maps, not at answers: whether the answers that maps are asked for describe one "
     "real person (k-anonymity) is another question.",
+    "Its figures are averages over people: a few remembered people change them too little to be "
+    "seen.",
+    "It looks for the training people of the last stage. People of the pre-training cohort, and "
+    "validation people, who chose the checkpoint, are not looked for.",
     "It holds for these maps. Other answers, more maps, or another model need another audit.",
     "Held-out people must be a random part of the same cohort. If they differ from the training "
     "people in anything else, it is mistaken for a leak.",
@@ -179,6 +183,11 @@ def _model(traces: Sequence[Trace] | None, weights: Attack | None) -> str:
                 "**Whoever has the weights can find out who took part.** Give them away only "
                 "where participants have agreed to that."
             )
+    else:
+        lines.append(
+            "No attack with the weights was made (some families cannot render a given map). That "
+            "is not a pass."
+        )
     if traces is not None:
         lines += [f"**{t.severity}**: {t.place}: {t.message}" for t in traces]
         if not traces:

@@ -216,7 +216,7 @@ def suffix(family: str) -> str:
 def families_of(named: str) -> list[str]:
     """Split names of families, or raise ConfigError for an unknown one; ``all`` is all of them."""
     chosen = [name.strip() for name in named.split(",") if name.strip()]
-    if chosen == ["all"]:
+    if "all" in chosen:
         return list(FAMILY_NAMES)
     unknown = [name for name in chosen if name not in FAMILY_NAMES]
     if unknown or not chosen:

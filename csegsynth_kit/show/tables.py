@@ -81,6 +81,8 @@ def spread_over_age(cohort: Cohort, n: int) -> pd.Series:
     if "age" not in cohort.table:
         return pd.Series({i: i for i in cohort.ids[:n]})
     ages = cohort.table["age"].dropna().sort_values()
+    if ages.empty:
+        return pd.Series({i: i for i in cohort.ids[:n]})
     ids = ages.index[np.linspace(0, len(ages) - 1, n).round().astype(int)]
     sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("")
     titles = [f"{ages[i]:.0f} years{f', {sex[i]}' if sex[i] else ''}" for i in ids]

@@ -134,8 +134,9 @@ def rows_of_length(tensor: Tensor, length: int) -> Iterator[Tensor]:
 
     A tensor with one axis may hold several rows, one after another.
     """
-    if not tensor.is_floating_point() or not tensor.numel() or tensor.numel() % length:
+    if tensor.dtype == torch.bool or not tensor.numel() or tensor.numel() % length:
         return
+    tensor = tensor if tensor.is_floating_point() else tensor.float()  # Maps are kept in bytes.
     sizes = np.cumprod([1, *tensor.shape])
     if tensor.ndim == 1 or length in tensor.numel() // sizes:
         yield tensor.reshape(-1, length)
