@@ -67,10 +67,10 @@ class ReleaseAudit:
         verdict: ``do not release`` if more training than other people have a twin, or a sign is
             surely above 0.5 (counting that there are three) and above ``LEAK`` or
             ``LEAK_NEAREST``; else ``cannot tell`` if there are too few people or the copy machine
-            was not found out; else ``doubt`` if a 95 % interval is above 0.5, which happens by chance in at most
-            one of ten honest models, if any training person has a twin, or if authenticity is
-            below its floor; else ``cannot tell`` if an attack of ``UNSEEN`` is not
-            excluded.
+            was not found out; else ``doubt`` if a 95 % interval is above 0.5, which happens by
+            chance in at most one of ten honest models, if a training person has a twin, or if
+            authenticity is below its floor; else ``cannot tell`` if an attack of ``UNSEEN`` is
+            not excluded.
         reasons: Sentences with figures; those that decide come first.
         attacks: By attacker; see ``attack_scores``.
         closeness: Distances, and to whom synthetic maps are nearest.
