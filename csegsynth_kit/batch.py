@@ -78,9 +78,9 @@ def run_series(
     tasks = [task for notebook in notebooks for task in _tasks(notebook, parameters, families)]
     folder = out / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, _, _ in tasks:  # What an earlier series left is not of this one.
-        for ending in (".ipynb", ".html"):
-            (folder / f"{name}{ending}").unlink(missing_ok=True)
+    for notebook in notebooks:  # What an earlier series left of them is not of this one.
+        for old in folder.glob(f"{notebook.stem}[.-]*"):
+            old.unlink()
     shown = {**parameters, "families": ", ".join(families)} if families else parameters
     bar = tqdm(tasks, desc="Notebooks", unit="notebook", disable=not progress)
     for name, notebook, values in bar:

@@ -78,6 +78,21 @@ def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):
     assert 'href="notebooks/02_each.html">Title of 02_each<' in page
 
 
+def test_pages_of_families_that_are_no_longer_asked_for_go(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "02_each.ipynb", "1", parameters="family = ''")
+    for families in (["cvae", "csegsynth"], ["csegsynth"]):
+        index = run_series(
+            find_notebooks(folder), tmp_path / "out", {}, families=families, progress=False
+        )
+    assert "C-VAE" not in index.read_text()
+    assert sorted(p.name for p in (tmp_path / "out" / "notebooks").iterdir()) == [
+        "02_each.html",
+        "02_each.ipynb",
+    ]
+
+
 def test_a_failing_cell_stops_the_series_and_is_named(folder, tmp_path):
     with pytest.raises(SeriesError) as error:
         run_series(find_notebooks(folder), tmp_path / "out", {}, progress=False)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps
-from csegsynth_kit.metrics.board import metric_board
+from csegsynth_kit.metrics.board import FEWEST, metric_board
 from csegsynth_kit.metrics.extractors import Extractor
 from csegsynth_kit.metrics.morphometry import Morphometry
 from csegsynth_kit.metrics.random_conv import RandomConv3d
@@ -63,15 +63,18 @@ def judge_maps(
 
     Args:
         synthetic: Name of a model to its maps.
-        train: Real maps that all of them were trained on.
-        test: Real maps that none was trained on.
+        train: Real maps that all of them were trained on, one per person.
+        test: Real maps that none was trained on, one per person.
         extractors: What features are compared.
         splits: Pairs of sets in the floor, and half-samples in the interval.
         seed: Of all draws.
 
     Returns:
         The boards of all extractors; metrics of the voxels themselves, which need none, once.
+        Empty if there are too few people for any of it.
     """
+    if min(len(test), *map(len, synthetic.values())) < FEWEST:
+        return pd.DataFrame(columns=["model", "metric", "extractor", "reference", "n", "verdict"])
     boards = []
     for extractor in extractors:
         board = metric_board(train, test, synthetic, extractor=extractor, splits=splits, seed=seed)
@@ -87,6 +90,8 @@ def paper_table(board: pd.DataFrame) -> pd.DataFrame:
     A cell holds the value, its 95 % interval, and a star if real sets of this size are hardly
     ever that far apart. The last row holds the medians of these real sets.
     """
+    if board.empty:
+        return pd.DataFrame({"distances": [f"not measured: fewer than {FEWEST} people"]})
     rows = board[board["reference"] == "test"]
     rows = rows.assign(title=[_title(row) for row in rows.itertuples()]).dropna(subset="title")
     columns = list(dict.fromkeys(rows["title"]))

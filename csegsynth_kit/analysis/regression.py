@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import LassoCV, RidgeCV
+from sklearn.model_selection import PredefinedSplit
 from threadpoolctl import threadpool_limits
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.folds import folds_of
 from csegsynth_kit.errors import ConfigError
 
 #: Maps a table of answers (N rows) to (N, 3) volumes (mL).
@@ -22,6 +24,7 @@ Predictor = Callable[[pd.DataFrame], np.ndarray]
 TRAINING_MEAN = "training mean"
 AGE_SEX = "age + sex"
 RIDGE = "ridge, all features"
+LASSO = "lasso, all features"
 BOOSTING = "gradient boosting"
 NEAREST = "nearest real person"
 
@@ -32,6 +35,9 @@ _MOST_TREES = 100
 #: Interactions of up to three answers; a few hundred participants bear no larger trees.
 _TREES = {"learning_rate": 0.1, "max_leaf_nodes": 4, "min_samples_leaf": 20}
 _BOOSTING_FOLDS = 5
+#: Per standard deviation of the volumes.
+_LASSO_PENALTIES = np.geomspace(1.0, 1e-3, 30)
+_LASSO_FOLDS = 10
 
 
 def fit_baselines(train: Cohort, features: Features, *, seed: int = 0) -> dict[str, Predictor]:
@@ -46,7 +52,8 @@ def fit_baselines(train: Cohort, features: Features, *, seed: int = 0) -> dict[s
     Returns:
         Name to predictor: training mean; least squares on age, age squared and sex; ridge
         regression on all features (and age squared), its penalty by leave-one-out
-        cross-validation; gradient boosting; the nearest real person.
+        cross-validation; the lasso on the same, by cross-validation; gradient boosting; the
+        nearest real person.
     """
     return {name: fit(train, features, seed) for name, fit in _fitters(features).items()}
 
@@ -73,7 +80,7 @@ def residual_covariance(
     known = _fitters(features)
     if name not in known:
         raise ConfigError(f"there is no baseline {name!r}", f"There are: {'; '.join(known)}.")
-    fold = _folds(train.persons.to_numpy(), folds, seed)
+    fold = folds_of(train.persons, folds, seed=seed)
     residuals = np.empty((len(train), len(MEASURED)))
     ids = np.asarray(train.ids, dtype=object)
     for part in range(fold.max() + 1):
@@ -116,6 +123,7 @@ def _fitters(
         TRAINING_MEAN: _mean,
         **({few: _age_sex} if few else {}),
         RIDGE: _ridge,
+        LASSO: _lasso,
         BOOSTING: _boosting,
         NEAREST: _nearest,
     }
@@ -137,13 +145,28 @@ def _age_sex(train: Cohort, features: Features, seed: int) -> Predictor:
 
 
 def _ridge(train: Cohort, features: Features, seed: int) -> Predictor:
+    return _linear(train, features, lambda x, y: RidgeCV(_PENALTIES).fit(x, y))
+
+
+def _lasso(train: Cohort, features: Features, seed: int) -> Predictor:
+    """The kind of regression that our models' volumes start from."""
+    folds = PredefinedSplit(folds_of(train.persons, _LASSO_FOLDS, seed=seed))
+
+    def fit(x: np.ndarray, y: np.ndarray) -> LassoCV:
+        return LassoCV(alphas=_LASSO_PENALTIES * (y.std() or 1.0), cv=folds).fit(x, y)
+
+    return _linear(train, features, fit)
+
+
+def _linear(train: Cohort, features: Features, fit: Callable) -> Predictor:
+    """Fit a linear model of all features, and age squared, per tissue."""
     everything = list(range(len(features.names)))
     x = _design(features, train.table, everything)
-    fits = [RidgeCV(_PENALTIES).fit(x, y) for y in train.volumes.to_numpy().T]
+    fits = [fit(x, y) for y in train.volumes.to_numpy().T]
 
     def predict(table: pd.DataFrame) -> np.ndarray:
         x = _design(features, table, everything)
-        return np.stack([fit.predict(x) for fit in fits], axis=1)
+        return np.stack([fitted.predict(x) for fitted in fits], axis=1)
 
     return predict
 
@@ -151,7 +174,7 @@ def _ridge(train: Cohort, features: Features, seed: int) -> Predictor:
 def _boosting(train: Cohort, features: Features, seed: int) -> Predictor:
     """Gradient boosting per tissue; unanswered questions go the way that fits best."""
     x = features.encode(train.table).values
-    fold = _folds(train.persons.to_numpy(), _BOOSTING_FOLDS, seed)
+    fold = folds_of(train.persons, _BOOSTING_FOLDS, seed=seed)
     # Small trees are done before threads have met; on a busy machine they wait for minutes.
     with threadpool_limits(1):
         fits = [_boosted(x, y, fold) for y in train.volumes.to_numpy().T]
@@ -204,13 +227,6 @@ def _zero_filled(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, n
     """Return (N, F) standardized answers, 0 where there are none, and whether there are none."""
     values = features.encode(table).values
     return np.nan_to_num(values), np.isnan(values)
-
-
-def _folds(persons: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return the (N,) fold of each row; rows of one person share a fold."""
-    names, person = np.unique(persons.astype(str), return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return (order % min(folds, len(names)))[person]
 
 
 def _design(features: Features, table: pd.DataFrame, chosen: list[int]) -> np.ndarray:

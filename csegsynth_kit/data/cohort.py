@@ -86,6 +86,10 @@ class Cohort:
         stored = self.provenance.get("persons", {})
         return pd.Series({i: stored.get(i, i) for i in self.ids}, name="person_id", dtype=object)
 
+    def one_scan_each(self) -> "Cohort":
+        """Keep the first row of every person, where each must count once."""
+        return self.subset(self.persons.drop_duplicates().index)
+
     @cached_property
     def fingerprint(self) -> str:
         """Twelve digits that change with the participants, their answers, volumes, maps or grid."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps
@@ -34,7 +35,8 @@ from csegsynth_kit.metrics.structural import (
     random_pairs,
 )
 
-_FEWEST = 12
+#: People of each kind below whom distances between sets tell nothing.
+FEWEST = 12
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,13 @@ def metric_board(
     n = cases[0].sizes["n"]
     spaces = _spaces(extractor, (train, test, *synthetic.values()), n=n)
     rows = []
-    for case in cases:
-        for metric in FEATURE_METRICS:
-            if metric.audits_training and case.reference != "train":
-                continue
-            rows.append(_feature_rows(spaces, metric, case, extractor, splits, seed))
+    # Products of small matrices are done before threads have met.
+    with threadpool_limits(1, user_api="blas"):
+        for case in cases:
+            for metric in FEATURE_METRICS:
+                if metric.audits_training and case.reference != "train":
+                    continue
+                rows.append(_feature_rows(spaces, metric, case, extractor, splits, seed))
     rows += _voxel_rows(train, test, synthetic, cases[0], splits, seed)
     common = {"splits": splits, "seed": seed, "grid": train.grid.to_dict()}
     for row in (row for each in rows for row in each):
@@ -112,10 +116,10 @@ def metric_board(
 def _cases(train: int, test: int, synthetic: Sequence[int], splits: int, seed: int) -> list[_Case]:
     """Choose rows of train (first), test and synthetic maps (last) for each comparison."""
     n = min(test, (train + test) // 2, *synthetic)
-    if n < _FEWEST:
+    if n < FEWEST:
         raise ConfigError(
             f"{test} test and {min(synthetic)} synthetic maps are too few to judge",
-            f"Give at least {_FEWEST} of each.",
+            f"Give at least {FEWEST} of each.",
         )
     rng = np.random.default_rng(seed)
     real = train + np.sort(rng.permutation(test)[:n])

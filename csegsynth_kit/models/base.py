@@ -44,11 +44,13 @@ class TrainingSet:
         maps: Gives (n, T, X, Y, Z) maps in order, a few at a time, each time it is called.
         volumes: (N, 3) true volumes (mL).
         features: (N, n_inputs) of ``Features.inputs``, or None.
+        persons: (N,) person of each row, or None if nobody has several.
     """
 
     maps: Callable[[], Iterable[Tensor]]
     volumes: Tensor
     features: Tensor | None = None
+    persons: tuple[str, ...] | None = None
 
 
 class Rng:

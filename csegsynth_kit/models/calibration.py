@@ -5,16 +5,17 @@ softmax: together, the volumes of the draws miss what a regression of the volume
 gives by a little. Here T is moved by the smallest change that makes up for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Lasso, LassoCV
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from torch import Tensor
 
+from csegsynth_kit.data.folds import folds_of
 from csegsynth_kit.models.base import Rng
 from csegsynth_kit.models.compact import CompactTransform
 
@@ -45,15 +46,19 @@ class VolumeTarget:
     covariance: Tensor
 
 
-def volume_target(features: Tensor, volumes: Tensor) -> VolumeTarget:
+def volume_target(
+    features: Tensor, volumes: Tensor, persons: Sequence[str] | None = None
+) -> VolumeTarget:
     """Regress volumes on features, by the lasso: most answers tell nothing.
 
     Args:
         features: (N, F) of the training participants.
         volumes: (N, 3) of the same, in training standard deviations.
+        persons: (N,) person of each row, where rows may share one.
     """
     x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
-    folds = KFold(min(_FOLDS, len(x)), shuffle=True, random_state=0)
+    persons = range(len(x)) if persons is None else persons
+    folds = PredefinedSplit(folds_of(persons, _FOLDS, seed=0))
     means, residuals = [], []
     for one in y.T:
         fit = LassoCV(alphas=_PENALTIES, cv=folds).fit(x, one)
@@ -73,6 +78,8 @@ def calibrate(
     volumes_of: Callable[[Tensor], Tensor],
     features: Tensor,
     volumes: Tensor,
+    *,
+    persons: Sequence[str] | None = None,
 ) -> None:
     """Correct T until draws have the expected volumes and the spread of what is left over.
 
@@ -84,8 +91,9 @@ def calibrate(
         volumes_of: Maps (n, L) codes to (n, 3) volumes in training standard deviations.
         features: (N, F) of the training participants.
         volumes: (N, 3) their volumes, in training standard deviations.
+        persons: (N,) person of each row, where rows may share one.
     """
-    target = volume_target(transform.expanded(features), volumes)
+    target = volume_target(transform.expanded(features), volumes, persons)
     chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
     expanded = transform.expanded(chosen)
     design = F.pad(expanded, (0, 1), value=1.0)

@@ -150,7 +150,13 @@ class CodeFamily(Family):
             start_from_regression(self.transform, inputs, codes)
             if self.config.volume_start:
                 volumes = terms.true_volumes(self, training.volumes)
-                calibrate(self.transform, self._volumes_of_codes, inputs, volumes)
+                calibrate(
+                    self.transform,
+                    self._volumes_of_codes,
+                    inputs,
+                    volumes,
+                    persons=training.persons,
+                )
 
     def _volumes_of_codes(self, codes: Tensor) -> Tensor:
         return self.standardized_volumes(self.generator(codes).float().softmax(1))

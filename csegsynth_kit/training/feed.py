@@ -67,6 +67,7 @@ class Feed:
         self._steps = torch.from_numpy(cohort.steps()).to(device)
         self._volumes = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32)
         self._features = features
+        self._persons = tuple(cohort.persons)
         self._encoded = features.encode(cohort.table) if features else None
         self._seed, self._hide, self._share, self._device = seed, hide_answers, share, device
 
@@ -84,6 +85,7 @@ class Feed:
             lambda: (dequantize(part) for part in self._steps.split(_CHUNK)),
             self._volumes.to(self._device),
             inputs,
+            self._persons,
         )
 
     def epoch(self, epoch: int) -> Iterator[tuple[Batch, Rng]]:

@@ -18,6 +18,7 @@ from csegsynth_kit.analysis.generate import predict_volumes
 from csegsynth_kit.analysis.regression import (
     AGE_SEX,
     BOOSTING,
+    LASSO,
     NEAREST,
     RIDGE,
     TRAINING_MEAN,
@@ -34,7 +35,7 @@ from csegsynth_kit.show import plots
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
 
-BASELINES = [TRAINING_MEAN, AGE_SEX, RIDGE, BOOSTING, NEAREST]
+BASELINES = [TRAINING_MEAN, AGE_SEX, RIDGE, LASSO, BOOSTING, NEAREST]
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,14 @@ def test_copies_are_named_as_too_close(board):
     assert "authenticity" in sentence
 
 
+def test_too_few_people_are_said_rather_than_judged():
+    train, few = people(30, seed=1), people(11, seed=2)
+    board = judge_maps({"model": people(30, seed=3)}, train, few, extractors=[Morphometry()])
+    assert board.empty
+    assert "fewer than 12 people" in paper_table(board).iloc[0, 0]
+    assert too_close(board) == []
+
+
 def test_a_folder_without_weights_is_refused(tmp_path):
     assert [e.name for e in extractors_from()] == ["morphometry", "random_conv3d"]
     with pytest.raises(ConfigError, match="no weights in"):

@@ -10,6 +10,7 @@ import statsmodels.api as sm
 from csegsynth_kit.analysis.regression import (
     AGE_SEX,
     BOOSTING,
+    LASSO,
     NEAREST,
     RIDGE,
     TRAINING_MEAN,
@@ -20,6 +21,7 @@ from csegsynth_kit.analysis.regression import (
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError
 from tests.toy import TOY_COLUMNS, TOY_GRID, toy_cohort, toy_table
 
@@ -52,7 +54,7 @@ def fitted(train: Cohort, seed: int = 0):
 def test_baselines_equal_their_definitions(complete):
     train, _, test = complete.split((0.6, 0.1, 0.3))
     baselines = fitted(train)
-    assert list(baselines) == [TRAINING_MEAN, AGE_SEX, RIDGE, BOOSTING, NEAREST]
+    assert list(baselines) == [TRAINING_MEAN, AGE_SEX, RIDGE, LASSO, BOOSTING, NEAREST]
     predicted = {name: predict(test.table) for name, predict in baselines.items()}
     volumes = train.volumes.to_numpy()
     np.testing.assert_allclose(predicted[TRAINING_MEAN], np.tile(volumes.mean(0), (len(test), 1)))
@@ -65,6 +67,23 @@ def test_baselines_equal_their_definitions(complete):
     np.testing.assert_allclose(predicted[AGE_SEX], design(test.table) @ beta, rtol=1e-6)
     error = {name: np.abs(p - test.volumes).to_numpy().mean() for name, p in predicted.items()}
     assert error[RIDGE] < error[TRAINING_MEAN]
+
+
+def test_the_lasso_drops_answers_that_tell_nothing_and_keeps_the_unit():
+    """Of 40 answers one counts; predictions scale with the volumes."""
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame(rng.normal(size=(160, 40)), columns=[f"q{i}" for i in range(40)])
+    volumes = 500 + np.outer(table["q0"], [20.0, 10.0, 30.0]) + rng.normal(0, 20, (160, 3))
+    columns = tuple(Column(name, "continuous") for name in table)
+    train, large = (
+        replace(cohort_of(table[:100], factor * volumes[:100]), columns=columns)
+        for factor in (1, 10)
+    )
+    predicted = fitted(train)[LASSO](table[100:])
+    ridge = fitted(train)[RIDGE](table[100:])
+    truth = 500 + np.outer(table["q0"][100:], [20.0, 10.0, 30.0])
+    assert np.abs(predicted - truth).mean() < 0.8 * np.abs(ridge - truth).mean()
+    np.testing.assert_allclose(fitted(large)[LASSO](table[100:]), 10 * predicted, rtol=1e-6)
 
 
 def test_baselines_accept_unanswered_questions(cohort):

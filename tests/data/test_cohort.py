@@ -60,6 +60,13 @@ def test_rows_of_one_person_stay_together(cohort):
         assert sum(len(p) for p in parts) == 40
 
 
+def test_one_scan_of_each_person_is_the_first(cohort):
+    kept = with_retests(cohort).one_scan_each()
+    assert kept.ids == (*cohort.ids[0:10:2], *cohort.ids[10:])
+    assert kept.persons.is_unique
+    assert cohort.one_scan_each().ids == cohort.ids
+
+
 def test_the_split_depends_on_seed_and_ids_alone(cohort):
     first = [p.ids for p in cohort.split(seed=1)]
     assert [p.ids for p in cohort.split(seed=1)] == first

@@ -127,10 +127,10 @@ def test_models_are_judged_together_as_alone(train, test):
         train, test, {"a": honest, "b": copies}, extractor=Morphometry(), splits=20
     ).drop(columns="model")
     alone = judge(train, test, honest, splits=20).drop(columns="model")
-    pd.testing.assert_frame_equal(both.iloc[: len(alone)], alone, rtol=1e-3, atol=1e-4)
+    pd.testing.assert_frame_equal(both.iloc[: len(alone)], alone, rtol=1e-5, atol=1e-6)
     second = both.iloc[len(alone) :].set_index(["metric", "reference"])
     assert second.loc[("authenticity", "train"), "value"] == 0
-    np.testing.assert_allclose(second["floor"], alone["floor"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(second["floor"], alone["floor"], rtol=1e-5, atol=1e-6)
 
 
 def test_too_few_maps_and_other_grids_are_refused(train, test):

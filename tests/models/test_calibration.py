@@ -65,6 +65,20 @@ def test_what_is_left_over_is_measured_in_unseen_people():
     assert (target.covariance.diag() > 1.15 * seen).all()
 
 
+def test_retests_of_a_person_are_left_out_together():
+    """Three nearly equal rows a person tell nothing of unseen persons."""
+    g = generator()
+    answers, noise = torch.randn(100, 40, generator=g), torch.randn(100, 3, generator=g)
+    person = torch.arange(100).repeat(3)
+    features = answers[person] + 0.01 * torch.randn(300, 40, generator=g)
+    volumes = (answers[:, :3] + noise)[person]
+    names = [f"p{i}" for i in person.tolist()]
+    grouped = volume_target(features, volumes, names).covariance.diag().mean()
+    parted = volume_target(features, volumes).covariance.diag().mean()
+    assert grouped > 0.95
+    assert parted < 0.9 * grouped
+
+
 def test_known_noise_is_found(people):
     target = volume_target(*people)
     torch.testing.assert_close(target.covariance, NOISE @ NOISE.T, atol=0.05, rtol=0.15)
