@@ -38,7 +38,7 @@ _TINY = Preset(
     ),
     pretrain=TrainConfig(steps=200, learning_rate=3e-4, ema=0.99),
     finetune=TrainConfig(
-        steps=200,
+        steps=100,
         learning_rate=1e-4,
         schedule="cosine",
         ema=0.99,
