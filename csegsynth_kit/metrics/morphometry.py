@@ -8,7 +8,7 @@ from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED, TEMPLATE_CENTER_MM
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import Grid, SegmentationMaps, volumes_ml
+from csegsynth_kit.maps import Grid, SegmentationMaps, most_likely, volumes_ml
 from csegsynth_kit.metrics.extractors import (
     Standardizer,
     batched,
@@ -125,7 +125,7 @@ def _measure(maps: Tensor, grid: Grid, edges: dict[str, list[Tensor]]) -> dict[s
         cells = cell_volumes_ml(tissues, edges[name], voxel_ml=grid.voxel_ml).flatten(2)
         for k in range(cells.shape[-1]):
             found |= _per_tissue(name, cells[..., k], f"-{k}")
-    hard = maps.argmax(1)
+    hard = most_likely(maps)
     inside = torch.stack([hard == t for t in range(len(MEASURED))], dim=1)
     found |= _per_tissue("euler", euler_number(inside))
     csf = tissues[:, MEASURED.index("CSF")]

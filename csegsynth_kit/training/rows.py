@@ -12,7 +12,7 @@ from torch import Tensor
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.maps import average_pool, dequantize
+from csegsynth_kit.maps import average_pool, dequantize, most_likely
 from csegsynth_kit.models.compact import log_shares
 
 #: Correlation, apart from constant and mean, above which a row is a participant's, and above
@@ -115,7 +115,7 @@ def _forms(shape: tuple[int, int, int]) -> dict[str, Callable[[Tensor], Tensor]]
         "map": lambda m: m,
         "map without background": lambda m: m[:, : len(MEASURED)],
         "log shares": log_shares,
-        "tissue labels": lambda m: m.argmax(1).float(),
+        "tissue labels": lambda m: most_likely(m).float(),
     }
     forms |= {f"{t} map": lambda m, i=i: m[:, i] for i, t in enumerate(TISSUES)}
     for factor in (2, 4):
