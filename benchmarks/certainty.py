@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from studies import markdown, open_study, study_parser
 
-from csegsynth_kit.analysis.certainty import COVERED, LEVELS, Intervals
+from csegsynth_kit.analysis.certainty import COVERED, LEVELS, Intervals, coverage_table
 from csegsynth_kit.analysis.generate import predict_shared_volumes
 from csegsynth_kit.analysis.spread import decompose_spread
 from csegsynth_kit.constants import MEASURED
@@ -23,11 +23,12 @@ from csegsynth_kit.metrics.conformal import (
     normalized_scores,
     with_joint,
 )
+from csegsynth_kit.show.certainty import wide_coverage
 
 log = logging.getLogger("certainty")
 #: Of the fresh people, as notebook 4 has it.
 FRESH = 12345
-_DRAWS, _REPEATS = 32, 2000
+_DRAWS, _REPEATS = 16, 1000
 
 
 def main() -> None:
@@ -37,38 +38,19 @@ def main() -> None:
     model, truth = study.model(), study.truth()
     people, volumes = truth.fresh_people(options.people, seed=study.seed + FRESH)
     log.info("%s, %d training, %d validation", options.out, len(train), len(valid))
+    drawn = predict_shared_volumes(model, people[list(model.features.questions)], n=_DRAWS)
+    scores = with_joint(normalized_scores(volumes, drawn.mean(axis=1), drawn.std(axis=1, ddof=1)))
+    options.tables.mkdir(parents=True, exist_ok=True)
     for name, others in {"validation": None, "validation and training": train}.items():
         intervals = Intervals.calibrate(model, valid, train=others, draws=_DRAWS)
-        table = intervals.coverage(people, volumes)
-        options.tables.mkdir(parents=True, exist_ok=True)
+        table = coverage_table(intervals.scores, scores, people)
         file = f"coverage-{study.out.name}-{name.replace(' ', '-')}.tsv"
         table.to_csv(options.tables / file, sep="\t", index=False)
         log.info("\ncalibrated on %s: %s; ratios %s", name, intervals.people, intervals.ratios)
-        log.info("%s", markdown(overall(table)))
+        log.info("%s", markdown(wide_coverage(table)))
         log.info("\n%s", markdown(worst(table)))
-    mean_sd = predict_shared_volumes(model, people[list(model.features.questions)], n=_DRAWS)
-    scores = with_joint(
-        normalized_scores(volumes, mean_sd.mean(axis=1), mean_sd.std(axis=1, ddof=1))
-    )
     log.info("\n%s", markdown(scatter(scores, len(valid))))
     log.info("\n%s", markdown(parts(model, train, people, truth)))
-
-
-def overall(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per level, one column per tissue: share inside [interval]."""
-    rows = table[table["group"] == "everybody"]
-    cells = rows.assign(
-        cell=[
-            f"{100 * r.covered:.1f} [{100 * r.covered_low:.1f}, {100 * r.covered_high:.1f}]"
-            for r in rows.itertuples()
-        ]
-    )
-    wide = cells.pivot(index="level", columns="tissue", values="cell")[list(COVERED)]
-    ranges = rows.groupby("level")[["expected_low", "expected_high"]].first()
-    wide["expected range"] = [
-        f"{100 * low:.1f} to {100 * high:.1f}" for low, high in ranges.to_numpy()
-    ]
-    return wide.rename_axis("nominal").reset_index()
 
 
 def worst(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,9 +83,9 @@ def scatter(scores: np.ndarray, n: int) -> pd.DataFrame:
 
 
 def parts(model, train, people, truth) -> pd.DataFrame:
-    """Spread of one person who answers all, two, or no questions, beside the truth (mL)."""
+    """Spread of one person who answers all or two questions, beside the truth (mL)."""
     person = people[list(model.features.questions)].iloc[0].to_dict()
-    asked = {"all": list(person), "age, sex": ["age", "sex"], "none": []}
+    asked = {"all": list(person), "age, sex": ["age", "sex"]}
     many, _ = truth.fresh_people(20000, seed=1)
     expected = truth.predict(many)
     rows = []

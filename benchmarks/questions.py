@@ -34,6 +34,8 @@ GROUPS = {
 def main() -> None:
     parser = study_parser(__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--steps", type=int, nargs="+", help="questions of the curve; default all")
+    parser.add_argument("--valued", type=int, default=1000, help="people for single questions")
     options = parser.parse_args()
     study = open_study(options)
     train, _, _ = study.split("finetune")
@@ -44,9 +46,14 @@ def main() -> None:
     options.tables.mkdir(parents=True, exist_ok=True)
     log.info("%s, %d training participants", options.out, len(train))
     order = question_order(train, model.features)
-    curve = question_curve(model, train, people, volumes, order, draws=options.draws)
+    curve = question_curve(
+        model, train, people, volumes, order, steps=options.steps, draws=options.draws
+    )
     curve.to_csv(options.tables / f"curve-{study.out.name}.tsv", sep="\t", index=False)
     log.info("\n%s", markdown(steps(curve, order)))
+    if not options.valued:
+        return
+    people, volumes = people.iloc[: options.valued], volumes[: options.valued]
     values = question_values(model, people, volumes, groups=groups, draws=options.draws)
     values.to_csv(options.tables / f"values-{study.out.name}.tsv", sep="\t", index=False)
     for what in ("in_full_ml", "beside_base_ml", "alone_ml"):
@@ -56,7 +63,7 @@ def main() -> None:
 def steps(curve: pd.DataFrame, order: pd.DataFrame) -> pd.DataFrame:
     """One row per step: what is added, both errors, and their ratio."""
     rows = []
-    for step in order.itertuples():
+    for step in order[order["questions"].isin(curve["questions"])].itertuples():
         own = curve[curve["questions"] == step.questions].set_index(["predictor", "tissue"])
         row = {"questions": step.questions, "added": step.added, "expected": step.unexplained}
         row["expected"] = f"{step.unexplained:.3f}"

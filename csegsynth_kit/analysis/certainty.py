@@ -72,7 +72,7 @@ class Intervals:
         *,
         train: Cohort | None = None,
         asked: Sequence[str] | None = None,
-        draws: int = 32,
+        draws: int = 16,
         seed: int = 0,
     ) -> "Intervals":
         """Calibrate on people the model was not fitted to, one row of each.
@@ -140,7 +140,7 @@ class Intervals:
             ConfigError: if there were too few people for the level.
         """
         table, _ = checked_people(self.model, people)
-        width = self._widths(level)
+        width = conformal_quantile(self.scores, level)
         width = np.full(len(MEASURED), width[-1]) if together else width[:-1]
         mean, sd = self._moments(table)
         unanswered = table[list(self.asked)].isna().sum(axis=1).to_numpy()
@@ -180,21 +180,7 @@ class Intervals:
             average, given how few people were calibrated on and counted.
         """
         scores = with_joint(self._scores(people, np.asarray(volumes, float)))
-        groups = {"everybody": np.ones(len(people), bool)}
-        for name in by:
-            if name in people:
-                groups |= _groups(people[name], name)
-        rows = []
-        for level in (one for one in levels if least_people(one) <= len(self.scores)):
-            width = self._widths(level)
-            for group, members in groups.items():
-                _, *expected = expected_coverage(len(self.scores), level, tested=members.sum())
-                for i, tissue in enumerate(COVERED):
-                    share = observed_coverage(scores[members, i] <= width[i])
-                    rows.append((level, group, tissue, *share, members.sum(), *expected))
-        covered = ["covered", "covered_low", "covered_high"]
-        columns = ["level", "group", "tissue", *covered, "n", "expected_low", "expected_high"]
-        return pd.DataFrame(rows, columns=columns)
+        return coverage_table(self.scores, scores, people, levels=levels, by=by)
 
     def save(self, path: Path | str) -> Path:
         """Write everything but the model as JSON; no row of it is one person's."""
@@ -234,9 +220,6 @@ class Intervals:
         own = tuple(float(ratio) for ratio in ratios)
         return Intervals(self.model, ordered, self.asked, self.draws, self.seed, people, own)
 
-    def _widths(self, level: float) -> np.ndarray:
-        return conformal_quantile(self.scores, level)
-
     def _scores(self, people: pd.DataFrame, volumes: np.ndarray) -> np.ndarray:
         return normalized_scores(volumes, *self._moments(people))
 
@@ -246,9 +229,37 @@ class Intervals:
             self.model.features.column(name)
         answers = people.reindex(columns=list(self.asked))
         if self.draws < 2:
-            raise ConfigError(f"there are {self.draws} draws", "Two are the least; 32 are usual.")
+            raise ConfigError(f"there are {self.draws} draws", "Two are the least; 16 are usual.")
         drawn = predict_shared_volumes(self.model, answers, n=self.draws, seed=self.seed)
         return drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
+
+
+def coverage_table(
+    calibrated: np.ndarray,
+    scores: np.ndarray,
+    people: pd.DataFrame,
+    *,
+    levels: Sequence[float] = LEVELS,
+    by: Sequence[str] = ("age", "sex"),
+) -> pd.DataFrame:
+    """Count how many of (N, 4) ``scores`` lie within quantiles of the (n, 4) ``calibrated``.
+
+    Columns of both are COVERED. Everything else as in :meth:`Intervals.coverage`.
+    """
+    groups = {"everybody": np.ones(len(people), bool)}
+    for name in (one for one in by if one in people):
+        groups |= _groups(people[name], name)
+    n, rows = len(calibrated), []
+    for level in (one for one in levels if least_people(one) <= n):
+        width = conformal_quantile(calibrated, level)
+        for group, members in groups.items():
+            _, *expected = expected_coverage(n, level, tested=members.sum())
+            for i, tissue in enumerate(COVERED):
+                share = observed_coverage(scores[members, i] <= width[i])
+                rows.append((level, group, tissue, *share, members.sum(), *expected))
+    covered = ["covered", "covered_low", "covered_high"]
+    columns = ["level", "group", "tissue", *covered, "n", "expected_low", "expected_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _require_same_csf(model: Family, cohort: Cohort) -> None:

@@ -130,6 +130,7 @@ def question_curve(
     volumes: np.ndarray,
     order: pd.DataFrame,
     *,
+    steps: Sequence[int] | None = None,
     draws: int = 8,
     times: int = 2000,
     seed: int = 0,
@@ -142,6 +143,7 @@ def question_curve(
         people: (N rows) answers of people neither has seen, one row of each.
         volumes: (N, 3) their volumes (mL).
         order: From :func:`question_order`, or any table with its first two columns.
+        steps: Numbers of questions to look at; all by default.
         draws: Antithetic draws per person, at least 4.
         times: Bootstrap resamples of people.
         seed: Of latents and bootstrap.
@@ -159,7 +161,8 @@ def question_curve(
     drawn = resamples(len(people), times=times, seed=seed)
     shares = shares_of(drawn)
     rows = []
-    for step in order.itertuples():
+    chosen = order if steps is None else order[order["questions"].isin(steps)]
+    for step in chosen.itertuples():
         asked = list(order["added"].iloc[1 : step.questions + 1])
         predict, _ = fit_ridge(train, model.features, asked)
         refitted = np.abs(predict(people) - volumes)

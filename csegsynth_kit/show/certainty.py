@@ -4,15 +4,41 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from csegsynth_kit.analysis.bands import VoxelBands
 from csegsynth_kit.analysis.certainty import COVERED
 from csegsynth_kit.analysis.questions import MODEL, REFITTED
 from csegsynth_kit.constants import COLORS, MEASURED
+from csegsynth_kit.show.brains import slice_aspect, slice_of
 
 _COLORS = {**COLORS, "all three": "#333333"}
 _RANGE = {"color": "#DDDDDD", "linewidth": 0, "zorder": 0}
 _LINE = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 1}
+
+
+def wide_coverage(table: pd.DataFrame, *, group: str = "everybody") -> pd.DataFrame:
+    """Lay coverage out for reading: a row per level, a column per tissue, all in percent.
+
+    Cells hold the share of people inside and its 95 % interval; the last column, where that
+    share lies nineteen times of twenty if intervals are right on average.
+    """
+    rows = table[table["group"] == group]
+    cells = rows.assign(
+        nominal=[f"{100 * level:g} %" for level in rows["level"]],
+        cell=[
+            f"{100 * row.covered:.1f} [{100 * row.covered_low:.1f}, {100 * row.covered_high:.1f}]"
+            for row in rows.itertuples()
+        ],
+        expected=[
+            f"{100 * row.expected_low:.1f} to {100 * row.expected_high:.1f}"
+            for row in rows.itertuples()
+        ],
+    )
+    wide = cells.pivot(index="nominal", columns="tissue", values="cell")[list(COVERED)]
+    wide = wide.assign(expected=cells.groupby("nominal")["expected"].first(), n=rows["n"].iloc[0])
+    return wide.reset_index().rename_axis(None, axis=1)
 
 
 def coverage(table: pd.DataFrame, *, group: str = "everybody", ax: Axes | None = None) -> Axes:
@@ -27,22 +53,28 @@ def coverage(table: pd.DataFrame, *, group: str = "everybody", ax: Axes | None =
     """
     ax = plt.gca() if ax is None else ax
     rows = table[table["group"] == group]
-    levels = 100 * np.array(sorted(set(rows["level"])))
-    low = 100 * rows.groupby("level")["expected_low"].first()
-    high = 100 * rows.groupby("level")["expected_high"].first()
-    ax.fill_between(levels, low, high, label="expected", **_RANGE)
-    ax.plot(levels, levels, label="nominal", **_LINE)
-    step = 0.6 if len(levels) > 1 else 0.1
+    for place, (level, own) in enumerate(rows.groupby("level")):
+        low, high = 100 * own["expected_low"].iloc[0], 100 * own["expected_high"].iloc[0]
+        name = {"label": "expected"} if place == 0 else {}
+        ax.bar(place, high - low, bottom=low, width=0.8, **_RANGE, **name)
+        name = {"label": "nominal"} if place == 0 else {}
+        ax.plot([place - 0.4, place + 0.4], 2 * [100 * level], **_LINE, **name)
+    levels = sorted(set(rows["level"]))
     for i, tissue in enumerate(COVERED):
-        own = rows[rows["tissue"] == tissue]
-        _interval(
-            ax,
-            100 * own["level"] + step * (i - 1.5),
-            *(100 * own[name] for name in ("covered", "covered_low", "covered_high")),
+        own = rows[rows["tissue"] == tissue].sort_values("level")
+        value, low, high = (100 * own[f"covered{end}"].to_numpy() for end in ("", "_low", "_high"))
+        ax.errorbar(
+            np.arange(len(own)) + 0.18 * (i - 1.5),
+            value,
+            yerr=[value - low, high - value],
+            fmt="o",
             color=_COLORS[tissue],
+            markersize=4,
+            capsize=2,
             label=tissue,
         )
-    ax.set(xticks=levels, xlabel="Nominal coverage (%)", ylabel="People inside (%)")
+    ax.set_xticks(range(len(levels)), [f"{100 * level:g}" for level in levels])
+    ax.set(xlabel="Nominal coverage (%)", ylabel="People inside (%)")
     return ax
 
 
@@ -67,6 +99,8 @@ def coverage_by_group(
         capsize=2,
     )
     ax.axvline(100 * level, **_LINE)
+    ax.use_sticky_edges = False  # else the axis would end where a bar does
+    ax.autoscale_view()
     ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
     ax.set(xlabel=f"People inside, {tissue} (%)")
@@ -145,7 +179,35 @@ def spread_parts(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _interval(ax: Axes, x, value, low, high, **look) -> None:
-    ax.errorbar(
-        x, value, yerr=[value - low, high - value], fmt="o", markersize=4, capsize=2, **look
-    )
+def legend_below(figure: Figure, ax: Axes) -> None:
+    """Say below the figure what the marks of one panel mean."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+
+
+def voxel_band(bands: VoxelBands, *, tissue: str = "GM", view: str = "axial") -> Figure:
+    """Draw mean, both quantiles and SD of a tissue's share in one slice.
+
+    Args:
+        bands: From ``analysis.bands.voxel_bands``.
+        tissue: Which tissue.
+        view: ``sagittal``, ``coronal`` or ``axial``, as in ``show.brains``.
+    """
+    percent = 100 * (1 - bands.level) / 2
+    titles = {
+        "low": f"{percent:g}th percentile",
+        "mean": "mean",
+        "high": f"{100 - percent:g}th percentile",
+        "sd": "SD",
+    }
+    figure, axes = plt.subplots(1, len(titles), figsize=(8.2, 2.7), layout="constrained")
+    for ax, (kind, title) in zip(axes, titles.items(), strict=True):
+        shares = getattr(bands, kind)[MEASURED.index(tissue)]
+        look = {"cmap": "magma"} if kind == "sd" else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        image = ax.imshow(slice_of(shares, bands.grid, view), origin="lower", **look)
+        ax.set(xticks=[], yticks=[], title=title, aspect=slice_aspect(bands.grid, view))
+        ax.spines[:].set_visible(False)
+        if kind in ("high", "sd"):
+            bar = figure.colorbar(image, ax=ax, shrink=0.8)
+            bar.set_label(f"share that is {tissue}" if kind == "high" else "SD of the share")
+    return figure

@@ -3,9 +3,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
+from matplotlib.container import ErrorbarContainer
 
+from csegsynth_kit.analysis.bands import VoxelBands
 from csegsynth_kit.analysis.certainty import COVERED
-from csegsynth_kit.show import certainty
+from csegsynth_kit.show import brains, certainty
+from tests.toy import TOY_GRID
 
 
 def coverage_table():
@@ -21,7 +25,8 @@ def coverage_table():
 
 
 def drawn(ax):
-    return {c.get_label(): c[0].get_xydata() for c in ax.containers}
+    points = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    return {c.get_label(): c[0].get_xydata() for c in points}
 
 
 def test_coverage_is_drawn_in_percent_with_its_interval():
@@ -29,8 +34,8 @@ def test_coverage_is_drawn_in_percent_with_its_interval():
     points = drawn(ax)
     assert list(points) == list(COVERED)
     np.testing.assert_allclose(points["GM"][:, 1], [81, 91])
-    assert np.ptp([p[0, 0] for p in points.values()]) < 2  # side by side, not on another level
-    segment = ax.containers[0][2][0].get_segments()[0]
+    assert np.ptp([p[0, 0] for p in points.values()]) < 0.8  # side by side, on their level's bar
+    segment = ax.containers[-1][2][0].get_segments()[0]
     np.testing.assert_allclose(segment[:, 1], [78, 83])
     assert ax.get_xlabel() == "Nominal coverage (%)"
     plt.close(ax.figure)
@@ -86,3 +91,25 @@ def test_parts_of_the_spread_fill_the_bar():
     np.testing.assert_allclose(ends, 100)
     assert len(ax.containers) == 2
     plt.close(ax.figure)
+
+
+def test_wide_coverage_is_in_percent():
+    wide = certainty.wide_coverage(coverage_table())
+    assert list(wide["nominal"]) == ["80 %", "90 %"]
+    assert wide.loc[1, "GM"] == "91.0 [88.0, 93.0]"
+    assert wide.loc[0, "expected"] == "70.0 to 99.0"
+    assert set(wide["n"]) == {50}
+
+
+def test_bands_are_drawn_as_the_slices_of_the_view():
+    shares = {name: torch.rand(3, *TOY_GRID.shape) for name in ("mean", "sd", "low", "high")}
+    card = {"csf_definition": "intracranial", "simulated": True}
+    bands = VoxelBands(**shares, grid=TOY_GRID, level=0.9, draws=8, seed=0, card=card)
+    figure = certainty.voxel_band(bands, tissue="CSF", view="coronal")
+    images = [ax.images[0] for ax in figure.axes[:4]]
+    expected = brains.slice_of(shares["sd"][2], TOY_GRID, "coronal")
+    assert expected.shape == (16, 8)  # up and to the right
+    np.testing.assert_allclose(images[3].get_array(), expected)
+    assert figure.axes[0].get_title() == "5th percentile"
+    assert figure.axes[0].get_aspect() == 7 / 12
+    plt.close(figure)
