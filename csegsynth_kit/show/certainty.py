@@ -73,6 +73,8 @@ def coverage(table: pd.DataFrame, *, group: str = "everybody", ax: Axes | None =
             capsize=2,
             label=tissue,
         )
+    ax.use_sticky_edges = False  # else the axis would end where a bar does
+    ax.autoscale_view()
     ax.set_xticks(range(len(levels)), [f"{100 * level:g}" for level in levels])
     ax.set(xlabel="Nominal coverage (%)", ylabel="People inside (%)")
     return ax
@@ -99,7 +101,7 @@ def coverage_by_group(
         capsize=2,
     )
     ax.axvline(100 * level, **_LINE)
-    ax.use_sticky_edges = False  # else the axis would end where a bar does
+    ax.use_sticky_edges = False
     ax.autoscale_view()
     ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
@@ -210,4 +212,5 @@ def voxel_band(bands: VoxelBands, *, tissue: str = "GM", view: str = "axial") ->
         if kind in ("high", "sd"):
             bar = figure.colorbar(image, ax=ax, shrink=0.8)
             bar.set_label(f"share that is {tissue}" if kind == "high" else "SD of the share")
+    figure.suptitle(f"{bands.draws} draws", fontsize=9)
     return figure
