@@ -7,7 +7,7 @@ level) among people the model was not fitted to. See ``metrics.conformal`` for w
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Intervals:
         draws: Draws whose mean and SD are taken; everybody has the same latents.
         seed: Of the latents.
         people: How many of the people left out are ``valid`` and how many ``train``.
+        scaled: Whether widths follow the SD of a person's draws; else they are the same for all.
         ratios: Per tissue, the error of the model over that of the lasso on validation people,
             by which scores of training participants were multiplied; empty without these.
     """
@@ -62,6 +63,7 @@ class Intervals:
     draws: int
     seed: int
     people: Mapping[str, int]
+    scaled: bool = True
     ratios: tuple[float, ...] = ()
 
     @classmethod
@@ -72,6 +74,7 @@ class Intervals:
         *,
         train: Cohort | None = None,
         asked: Sequence[str] | None = None,
+        scaled: bool = True,
         draws: int = 16,
         seed: int = 0,
     ) -> "Intervals":
@@ -94,6 +97,9 @@ class Intervals:
             train: The model's training participants.
             asked: Questions that will be asked; all by default. Intervals of people who leave
                 questions out are right only if these were left out here, too.
+            scaled: Whether a person's interval shall be wider where that person's draws differ
+                more. What is promised to everybody together is the same; which of the two is
+                nearer to the level within groups, :meth:`coverage` tells.
             draws: Draws whose mean and SD are taken.
             seed: Of latents and folds.
 
@@ -106,7 +112,7 @@ class Intervals:
         if train is not None:
             require_comparable({"the model": model}, train, valid)
         asked = model.features.questions if asked is None else tuple(asked)
-        empty = cls(model, np.empty((0, 4)), asked, draws, seed, {})
+        empty = cls(model, np.empty((0, len(COVERED))), asked, draws, seed, {}, scaled)
         valid = valid.one_scan_each()
         own = empty._scores(valid.table, valid.volumes.to_numpy())
         if train is None:
@@ -191,6 +197,7 @@ class Intervals:
             "draws": self.draws,
             "seed": self.seed,
             "people": dict(self.people),
+            "scaled": self.scaled,
             "ratios": list(self.ratios),
         }
         write_json(Path(path), content)
@@ -211,27 +218,31 @@ class Intervals:
                 path,
             )
         scores = np.array([stored["scores"][name] for name in COVERED]).T
-        asked, ratios = tuple(stored["asked"]), tuple(stored["ratios"])
-        return cls(model, scores, asked, stored["draws"], stored["seed"], stored["people"], ratios)
+        names = ("draws", "seed", "people", "scaled")
+        kept = {name: stored[name] for name in names}
+        return cls(model, scores, tuple(stored["asked"]), ratios=tuple(stored["ratios"]), **kept)
 
     def _with(self, scores: np.ndarray, people: dict, ratios: Sequence[float]) -> "Intervals":
         # Each column by itself: nobody's three scores can be read off together.
         ordered = np.sort(with_joint(scores), axis=0)
         own = tuple(float(ratio) for ratio in ratios)
-        return Intervals(self.model, ordered, self.asked, self.draws, self.seed, people, own)
+        return replace(self, scores=ordered, people=people, ratios=own)
 
     def _scores(self, people: pd.DataFrame, volumes: np.ndarray) -> np.ndarray:
         return normalized_scores(volumes, *self._moments(people))
 
     def _moments(self, people: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return (N, 3) mean and SD (mL) of the draws of people who answer what is asked."""
+        """Return (N, 3) mean and scale (mL) of the draws of people who answer what is asked."""
         for name in self.asked:
             self.model.features.column(name)
         answers = people.reindex(columns=list(self.asked))
         if self.draws < 2:
             raise ConfigError(f"there are {self.draws} draws", "Two are the least; 16 are usual.")
         drawn = predict_shared_volumes(self.model, answers, n=self.draws, seed=self.seed)
-        return drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
+        mean, sd = drawn.mean(axis=1), drawn.std(axis=1, ddof=1)
+        if not self.scaled:  # Tissues keep a scale of their own, for their joint score.
+            sd = np.broadcast_to(self.model.volume_sd_ml.double().cpu().numpy(), sd.shape)
+        return mean, sd
 
 
 def coverage_table(

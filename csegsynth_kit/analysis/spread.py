@@ -76,7 +76,7 @@ def decompose_spread(
     train: Cohort,
     *,
     donors: int = 40,
-    draws: int = 32,
+    draws: int = 128,
     refits: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -88,7 +88,8 @@ def decompose_spread(
         person: Answers given.
         train: Training participants: who answers the open questions.
         donors: Ways in which the open questions are answered; see :func:`completed`.
-        draws: Antithetic draws of each model and way, with the same latents for all.
+        draws: Antithetic draws of each model and way, with the same latents for all. The SD of
+            people with the same answers is then known to about 9 % (1 / sqrt(draws)).
         refits: Bootstrap samples of training participants to which ridge regression is fitted
             in place of a single model; 0 leaves that part unmeasured.
         seed: Of donors, latents and bootstrap.

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from csegsynth_kit.analysis.bands import VoxelBands
 from csegsynth_kit.analysis.certainty import COVERED
-from csegsynth_kit.analysis.questions import MODEL, REFITTED
+from csegsynth_kit.analysis.questions import LOSSES, MODEL, REFITTED
 from csegsynth_kit.constants import COLORS, MEASURED
 from csegsynth_kit.show.brains import slice_aspect, slice_of
 
@@ -143,7 +143,7 @@ def question_values(
         ax: Where to draw.
     """
     ax = plt.gca() if ax is None else ax
-    order = table[table["tissue"] == "all three"].sort_values(what, ascending=False)["question"]
+    order = table[table["tissue"] == LOSSES[-1]].sort_values(what, ascending=False)["question"]
     rows = table[table["tissue"] == tissue].set_index("question").loc[list(order)]
     value, low, high = (rows[f"{what}{end}"].to_numpy() for end in ("", "_low", "_high"))
     ax.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0)
@@ -157,7 +157,8 @@ def question_values(
         capsize=2,
     )
     ax.invert_yaxis()
-    ax.set(xlabel=f"{tissue}: fall of the error (mL)")
+    error = "energy score" if tissue == LOSSES[-1] else "mean absolute error"
+    ax.set(xlabel=f"{tissue}: fall of the {error} (mL)")
     return ax
 
 

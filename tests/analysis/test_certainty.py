@@ -164,6 +164,18 @@ def test_intervals_are_kept_as_json_without_anybodys_scores(intervals, model, pa
         Intervals.load(path, other)
 
 
+def test_unscaled_intervals_are_equally_wide_for_everybody(model, parts):
+    _, valid, test = parts
+    people = test.table[list(model.features.questions)]
+    same = Intervals.calibrate(model, valid, draws=DRAWS, scaled=False)
+    error = np.abs(valid.volumes.to_numpy() - moments(model, valid.table)[0])
+    found = same.of(people, 0.8)
+    half = (found["high_ml"] - found["mean_ml"]).to_numpy().reshape(-1, 3)
+    np.testing.assert_allclose(half, np.tile(conformal_quantile(error, 0.8), (len(people), 1)))
+    scaled = Intervals.calibrate(model, valid, draws=DRAWS).of(people, 0.8)
+    assert (scaled["high_ml"] - scaled["mean_ml"]).to_numpy().reshape(-1, 3).std(0).min() > 0
+
+
 def test_cohorts_that_count_csf_otherwise_are_refused(model, parts, monkeypatch):
     _, valid, _ = parts
     monkeypatch.setitem(model.card, "csf_definition", "ventricular")
