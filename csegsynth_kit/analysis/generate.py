@@ -126,6 +126,14 @@ def generate_shared(model: Family, people: People, *, seed: int = 0) -> Syntheti
     return _synthetic(model, maps, table, 1, warnings)
 
 
+def stream_draws(model: Family, person: People, *, n: int, seed: int = 0) -> Iterator[Tensor]:
+    """Yield (m, T, X, Y, Z) draws of one person, n in all, as :func:`generate` makes them."""
+    table, _ = checked_people(model, person)
+    if len(table) != 1:
+        raise ConfigError(f"there are {len(table)} people", "Give one.")
+    yield from _stream(model, table, latents_of(model, 0, n=n, seed=seed))
+
+
 def predict_volumes(
     model: Family, people: People, *, n: int = 16, seed: int = 0, antithetic: bool = True
 ) -> np.ndarray:

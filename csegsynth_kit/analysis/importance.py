@@ -6,6 +6,7 @@ import torch
 
 from csegsynth_kit.analysis.generate import checked_people, latents_of
 from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import volumes_ml
 from csegsynth_kit.models import Family
 
@@ -24,10 +25,13 @@ def volume_gradients(
         seed: Of the latents.
 
     Returns:
-        (N, F, 3) mL per training standard deviation of each encoded feature.
+        (N, F, 3) mL per training standard deviation of each encoded feature. Where a person
+        left a question unanswered it is 0, and an answer's effect includes what it lets expect
+        of the unanswered ones: their imputed values move with it.
     """
     table, _ = checked_people(model, people)
-    inputs = torch.from_numpy(model.features.inputs(model.features.encode(table)))
+    encoded = model.features.encode(table)
+    inputs = torch.from_numpy(model.features.inputs(encoded))
     inputs = inputs.repeat_interleave(draws, 0).to(model.volume_mean_ml.device)
     latents = torch.cat(
         [latents_of(model, i, n=draws, seed=seed, antithetic=True) for i in range(len(table))]
@@ -38,7 +42,7 @@ def volume_gradients(
     ]
     n_features = len(model.features.names)
     mean = torch.cat(gradients)[:, :n_features].unflatten(0, (len(table), draws)).mean(1)
-    return mean.double().cpu().numpy()
+    return _of_answers(model.features, encoded.values, mean.double().cpu().numpy())
 
 
 def gradient_importance(
@@ -80,6 +84,19 @@ def gradient_importance(
             entry = {"feature": question, "tissue": tissue, **row}
             table.append({**entry, "importance_ml": size[t], "n": len(people)})
     return pd.DataFrame(table)
+
+
+def _of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Turn (N, F, 3) gradients in imputed values into gradients in the answers given.
+
+    Imputation is linear in the answers: row j of its matrix is what a unit of answer j adds.
+    """
+    unanswered, total = np.isnan(values), np.empty_like(gradients)
+    for pattern in np.unique(unanswered, axis=0):
+        here = (unanswered == pattern).all(axis=1)
+        imputed = features.impute(np.where(pattern, np.nan, np.eye(len(pattern))))
+        total[here] = imputed @ gradients[here]
+    return total
 
 
 def _effect(mean: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Conventional predictors of the volumes: what a generative model has to beat."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -58,14 +58,54 @@ def fit_baselines(train: Cohort, features: Features, *, seed: int = 0) -> dict[s
     return {name: fit(train, features, seed) for name, fit in _fitters(features).items()}
 
 
-def residual_covariance(
+def fit_baseline(name: str, train: Cohort, features: Features, *, seed: int = 0) -> Predictor:
+    """Fit one of the baselines; see :func:`fit_baselines`.
+
+    Raises:
+        ConfigError: for a name that is no baseline of these features.
+    """
+    known = _fitters(features)
+    if name not in known:
+        raise ConfigError(f"there is no baseline {name!r}", f"There are: {'; '.join(known)}.")
+    return known[name](train, features, seed)
+
+
+def fit_ridge(
+    train: Cohort, features: Features, asked: Sequence[str]
+) -> tuple[Predictor, np.ndarray]:
+    """Fit ridge regression to the answers to some questions only (and age squared).
+
+    Args:
+        train: Training participants.
+        features: Fitted on the same participants.
+        asked: Names of questions; without any, volumes are predicted by their mean.
+
+    Returns:
+        The predictor, which ignores all other answers, and the (3,) mean squared error (mL^2)
+        on training participants left out one at a time.
+    """
+    chosen = [i for i, q in enumerate(features.question) if features.columns[q].name in asked]
+    volumes = train.volumes.to_numpy()
+    if not chosen:
+        n = len(train)
+        return _mean(train, features, 0), volumes.var(axis=0) * (n / (n - 1)) ** 2
+
+    def design(table: pd.DataFrame) -> np.ndarray:
+        return _design(features, table.reindex(columns=list(asked)), chosen)
+
+    x = design(train.table)
+    fits = [RidgeCV(_PENALTIES).fit(x, y) for y in volumes.T]
+    left_out = np.array([-fit.best_score_ for fit in fits])
+    return lambda table: np.stack([f.predict(design(table)) for f in fits], axis=1), left_out
+
+
+def left_out_errors(
     train: Cohort, features: Features, *, name: str = RIDGE, folds: int = 10, seed: int = 0
 ) -> np.ndarray:
-    """Return the (3, 3) covariance (mL^2) of a baseline's errors on people it has not seen.
+    """Return the (N, 3) errors (mL, real minus predicted) of a baseline on people left out.
 
     Everything, the encoding of the answers included, is fitted on the other folds. All rows of
-    one person are in one fold. Errors are taken about 0 rather than about their mean, as by
-    whoever relies on the predictions.
+    one person are in one fold.
 
     Args:
         train: Training participants.
@@ -77,17 +117,26 @@ def residual_covariance(
     Raises:
         ConfigError: for a name that is no baseline of these features.
     """
-    known = _fitters(features)
-    if name not in known:
-        raise ConfigError(f"there is no baseline {name!r}", f"There are: {'; '.join(known)}.")
     fold = folds_of(train.persons, folds, seed=seed)
     residuals = np.empty((len(train), len(MEASURED)))
     ids = np.asarray(train.ids, dtype=object)
     for part in range(fold.max() + 1):
         others, left_out = train.subset(ids[fold != part]), train.subset(ids[fold == part])
         fitted = Features.fit(others.table, features.columns)
-        predicted = known[name](others, fitted, seed)(left_out.table)
+        predicted = fit_baseline(name, others, fitted, seed=seed)(left_out.table)
         residuals[fold == part] = left_out.volumes.to_numpy() - predicted
+    return residuals
+
+
+def residual_covariance(
+    train: Cohort, features: Features, *, name: str = RIDGE, folds: int = 10, seed: int = 0
+) -> np.ndarray:
+    """Return the (3, 3) covariance (mL^2) of a baseline's errors on people it has not seen.
+
+    Errors are taken about 0 rather than about their mean, as by whoever relies on the
+    predictions. Arguments and errors as in :func:`left_out_errors`.
+    """
+    residuals = left_out_errors(train, features, name=name, folds=folds, seed=seed)
     return residuals.T @ residuals / len(train)
 
 

@@ -29,23 +29,32 @@ def colored_slice(maps: Tensor, grid: Grid, view: str) -> np.ndarray:
         (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view),
         and the person's left is on the left.
     """
-    axis, offset_mm = VIEWS[view]
-    index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
-    shares = maps.select(axis + 1, index).numpy()
+    shares = np.stack([slice_of(shares, grid, view).T for shares in maps])
     colors = np.array([to_rgb(COLORS[tissue]) for tissue in TISSUES])
     blended = np.einsum("thw,tc->whc", shares, colors).clip(0, 1)
     return np.round(255 * blended).astype(np.uint8)  # matplotlib would cut, and gray the white
 
 
+def slice_of(values: Tensor, grid: Grid, view: str) -> np.ndarray:
+    """Return the (height, width) slice of (X, Y, Z) values that a view shows."""
+    axis, offset_mm = VIEWS[view]
+    index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
+    return values.select(axis, index).numpy().T
+
+
+def slice_aspect(grid: Grid, view: str) -> float:
+    """Return how much higher than wide a voxel is in a view."""
+    width, height = (s for i, s in enumerate(grid.spacing_mm) if i != VIEWS[view][0])
+    return height / width
+
+
 def brain(maps: Tensor, grid: Grid, view: str, *, ax: Axes | None = None) -> Axes:
     """Draw one slice of one (T, X, Y, Z) map."""
     ax = plt.gca() if ax is None else ax
-    axis, _ = VIEWS[view]
-    width, height = (s for i, s in enumerate(grid.spacing_mm) if i != axis)
     ax.imshow(
         colored_slice(maps, grid, view),
         origin="lower",
-        aspect=height / width,
+        aspect=slice_aspect(grid, view),
         interpolation="bilinear",
     )
     ax.set(xticks=[], yticks=[])

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from csegsynth_kit.analysis.generate import latents_of
+from csegsynth_kit.analysis.generate import latents_of, predict_volumes
 from csegsynth_kit.analysis.importance import gradient_importance, volume_gradients
 from csegsynth_kit.maps import volumes_ml
 
@@ -47,3 +47,23 @@ def test_table_summarizes_the_gradients(model, cohort):
     assert np.isclose(table.loc[("site", "WM"), "effect_ml"], expected)
     assert (table["effect_low"] <= table["effect_ml"]).all()
     assert (table["effect_ml"] <= table["effect_high"]).all()
+
+
+def test_unanswered_questions_have_no_effect_and_others_stand_in_for_them(model, cohort):
+    """The effect of an answer given is that of changing it, imputed answers moving along."""
+    answered = ["age", "site"]
+    people = cohort.table[list(model.features.questions)].dropna().head(3)[answered]
+    gradients = volume_gradients(model, people, draws=2, seed=3)
+    names = np.array(model.features.names)
+    hidden = np.isin(names, ["sex", "education"])
+    assert hidden.sum() == 2
+    assert (gradients[:, hidden] == 0).all()
+    assert (np.abs(gradients[:, ~hidden]) > 0).all()
+    step = 0.5  # years; the grid of answers is fine enough for a central difference
+    ends = [
+        predict_volumes(model, people.iloc[[0]].assign(age=people["age"].iloc[0] + s), n=2, seed=3)
+        for s in (-step, step)
+    ]
+    age = list(names).index("age")
+    numeric = (ends[1] - ends[0]).mean(1)[0] / (2 * step) * model.features.sd[age]
+    np.testing.assert_allclose(gradients[0, age], numeric, rtol=0.02, atol=0.05)
