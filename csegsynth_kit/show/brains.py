@@ -17,20 +17,27 @@ from csegsynth_kit.maps import Grid, SegmentationMaps
 VIEWS = {"sagittal": (0, 8.0), "coronal": (1, 6.0), "axial": (2, 6.0)}
 
 
-def colored_slice(maps: Tensor, grid: Grid, view: str) -> np.ndarray:
+def usual_slice(grid: Grid, view: str) -> int:
+    """Index of the slice that a view shows unless another is asked for."""
+    axis, offset_mm = VIEWS[view]
+    return int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
+
+
+def colored_slice(maps: Tensor, grid: Grid, view: str, index: int | None = None) -> np.ndarray:
     """Blend the tissues' colors by their shares in one slice.
 
     Args:
         maps: (T, X, Y, Z) shares.
         grid: Their voxels.
         view: ``sagittal``, ``coronal`` or ``axial``.
+        index: Which slice; by default :func:`usual_slice`.
 
     Returns:
         (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view),
         and the person's left is on the left.
     """
-    axis, offset_mm = VIEWS[view]
-    index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
+    axis, _ = VIEWS[view]
+    index = usual_slice(grid, view) if index is None else index
     shares = maps.select(axis + 1, index).numpy()
     colors = np.array([to_rgb(COLORS[tissue]) for tissue in TISSUES])
     blended = np.einsum("thw,tc->whc", shares, colors).clip(0, 1)
