@@ -113,7 +113,7 @@ class Studio(widgets.VBox):
         self.views = {name: View(name, model.config.grid) for name in VIEWS}
         self.volumes = widgets.HTML()
         self.warnings = widgets.HTML()
-        self.pin = widgets.ToggleButton(description=_PIN, icon="thumb-tack", layout=_WIDE)
+        self.pin = widgets.ToggleButton(description=_PIN, layout=_WIDE)
         self.beside = widgets.ToggleButtons(
             options=[("pinned person", _PINNED), *((f"change of {t}", t) for t in MEASURED)],
             value="CSF",
@@ -122,7 +122,7 @@ class Studio(widgets.VBox):
         )
         self.folder = widgets.Text(description="folder", layout={"width": "340px"})
         self.name = widgets.Text(value="person01", description="name", layout=_NUMBER)
-        self.export = widgets.Button(description="Export as BIDS", icon="download", layout=_WIDE)
+        self.export = widgets.Button(description="Export as BIDS", layout=_WIDE)
         self.said = widgets.HTML()
         self._legend = widgets.HTML(words.tissue_legend())
         super().__init__(self._parts())

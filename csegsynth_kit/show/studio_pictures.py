@@ -12,7 +12,7 @@ from csegsynth_kit.maps import Grid
 from csegsynth_kit.show.brains import VIEWS, colored_slice
 
 #: Pixels of a picture per millimeter of the head.
-PIXELS_PER_MM = 2.0
+PIXELS_PER_MM = 1.5
 #: Change of a voxel's share that has the strongest color, in shares.
 LARGEST_CHANGE = 0.5
 #: Purple for less, green for more: told apart with every kind of color vision, and from tissues.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,19 +15,21 @@ from csegsynth_kit.training.runs import Run
 APP = Path(__file__).with_name("studio_app.ipynb")
 #: Where the page finds what to open: paths of the run, the cohort and exports, as JSON.
 VARIABLE = "CSEGSYNTH_STUDIO"
+#: Lets the browser load nothing from elsewhere, such as the fonts that Voilà's pages ask for.
+_HERE_ONLY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws: wss:"
 #: Where ``csegsynth run`` keeps the embedded cohorts.
 PREPARED = "data/prepared"
 
 
-def start(
+def server(
     path: Path | str,
     *,
     cohort: Path | str | None = None,
     port: int = 8866,
     browser: bool = True,
     out: Path | str = "studio",
-) -> subprocess.Popen:
-    """Start the server of a trained model's studio; whoever starts it ends it.
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves a trained model's studio, and its environment.
 
     Nothing leaves the computer: the page is served to it alone, and needs no network.
 
@@ -60,8 +61,10 @@ def start(
     }
     command = [sys.executable, "-m", "voila", str(APP), f"--port={port}"]
     command += ["--Voila.ip=127.0.0.1", "--Voila.log_level=WARN"]
+    headers = {"headers": {"Content-Security-Policy": _HERE_ONLY}}
+    command += [f"--Voila.tornado_settings={headers}"]
     command += [] if browser else ["--no-browser"]
-    return subprocess.Popen(command, env={**os.environ, VARIABLE: json.dumps(paths)})
+    return command, {**os.environ, VARIABLE: json.dumps(paths)}
 
 
 def open_app() -> Studio:

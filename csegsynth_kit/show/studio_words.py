@@ -36,6 +36,11 @@ STYLE = """<style>
   margin: 0 5px 0 14px; vertical-align: -1px; border: 1px solid #0002; }
 .csegsynth-studio .studio-caption { font-size: 12px; color: #666; line-height: 1.45; }
 .csegsynth-studio .studio-outside .widget-label { color: #B25C00; font-weight: 600; }
+.csegsynth-studio .fa { font-family: system-ui, sans-serif; font-style: normal; }
+.csegsynth-studio .fa-play::before { content: "\\25B6"; }
+.csegsynth-studio .fa-pause::before { content: "\\275A\\275A"; }
+.csegsynth-studio .fa-stop::before { content: "\\25A0"; }
+.csegsynth-studio .fa-repeat::before { content: "\\21BB"; }
 .csegsynth-studio .widget-label { font-size: 13px; }
 .csegsynth-studio :focus-visible { outline: 2px solid #1A5FB4; outline-offset: 1px; }
 </style>"""
