@@ -40,9 +40,9 @@ _PIN = "Pin this person"
 _DESCRIBED = {"description_width": "96px"}
 _NUMBER = {"width": "190px"}
 _WIDE = {"width": "160px"}
-_LEFT = {"width": "420px", "margin": "0 28px 0 0"}
+_LEFT = {"width": "430px", "margin": "0 30px 0 0"}
 _RIGHT = {"width": "900px"}
-_SPREAD = {"justify_content": "space-between", "align_items": "flex-end"}
+_SPREAD = {"justify_content": "space-between", "align_items": "flex-start"}
 
 
 def studio(
@@ -240,7 +240,7 @@ class Studio(widgets.VBox):
             self.said,
         ]
         columns = [widgets.VBox(left, layout=_LEFT), widgets.VBox(right, layout=_RIGHT)]
-        return [widgets.HTML(head), widgets.HBox(columns)]
+        return [widgets.HTML(head), widgets.HBox(columns, layout={"margin": "14px 0 0 0"})]
 
     def _setter(self, name: str, person: Mapping) -> widgets.Button:
         button = widgets.Button(description=name, layout=_WIDE)
@@ -256,6 +256,7 @@ class Studio(widgets.VBox):
         play = widgets.Play(
             min=int(np.ceil(youngest)), max=int(oldest), interval=_YEAR_MS, show_repeat=False
         )
-        # In the browser, where it also works while Python is still drawing.
-        widgets.jslink((play, "value"), (age.control, "value"))
+        # In the browser, where it also works while Python is still drawing; the age comes first,
+        # because the first of both is what the other begins with.
+        widgets.jslink((age.control, "value"), (play, "value"))
         return [widgets.HBox([widgets.Label("play over age", layout=_NUMBER), play])]

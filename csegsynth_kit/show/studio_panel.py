@@ -11,7 +11,7 @@ from csegsynth_kit.constants import COLORS, MEASURED
 from csegsynth_kit.show.studio_volumes import QUANTILES, Reference
 
 _WIDTH, _LEFT, _PLOT, _TOP, _ROW = 900, 52, 400, 44, 56
-_PERSON, _CHANGE, _RANGE, _PEOPLE = 512, 586, 690, 830
+_PERSON, _CHANGE, _RANGE, _PEOPLE = 500, 584, 690, 826
 _INK, _SOFT, _BAND, _QUARTILES = "#222222", "#666666", "#DADADA", "#ABABAB"
 
 

@@ -33,11 +33,11 @@ class View(widgets.VBox):
         self.name, self._grid = name, grid
         width, height = (f"{_SCALE * edge:.0f}px" for edge in size_mm(grid, name))
         first, last = (position_mm(grid, name, i) for i in (0, grid.shape[VIEWS[name][0]] - 1))
-        shape = widgets.Layout(width=width, height=height, margin="0")
+        tallest = max(size_mm(grid, view)[1] for view in VIEWS)
+        space = f"{_SCALE * (tallest - size_mm(grid, name)[1]) / 2:.0f}px 0"
+        shape = {"width": width, "height": height, "margin": space}
         self.now = widgets.Image(format="png", layout=shape)
-        self.beside = widgets.Image(
-            format="png", layout=widgets.Layout(width=width, height=height, display="none")
-        )
+        self.beside = widgets.Image(format="png", layout={**shape, "display": "none"})
         self.cut = widgets.FloatSlider(
             value=position_mm(grid, name, usual_slice(grid, name)),
             min=first,
@@ -46,7 +46,7 @@ class View(widgets.VBox):
             description=_AXES[name],
             tooltip=f"Where the {name} view cuts (mm)",
             readout_format=".0f",
-            layout=widgets.Layout(width=width),
+            layout={"width": width},
             style={"description_width": "54px"},
         )
         title = widgets.HTML(f'<div class="studio-view">{name}</div>')

@@ -22,8 +22,8 @@ UNKNOWN = "It is not recorded whether the model was trained on simulated partici
 STYLE = """<style>
 .csegsynth-studio { background: #fff; color: #222; padding: 18px 22px; max-width: 1370px;
   font-family: system-ui, sans-serif; }
-.csegsynth-studio h1 { font-size: 21px; font-weight: 600; margin: 0; line-height: 1.3; }
-.csegsynth-studio h2 { font-size: 14px; font-weight: 600; margin: 0 0 4px; line-height: 1.4; }
+.csegsynth-studio h1 { font-size: 21px; font-weight: 600; margin: 0 0 8px; line-height: 1.3; }
+.csegsynth-studio h2 { font-size: 14px; font-weight: 600; margin: 6px 0 4px; line-height: 1.4; }
 .csegsynth-studio h2 small { font-weight: 400; color: #666; float: right; margin-right: 4px; }
 .csegsynth-studio .studio-note { line-height: 1.45; font-size: 13px; }
 .csegsynth-studio .studio-standing { border-left: 4px solid #7A7A7A; padding: 4px 10px;
@@ -33,7 +33,7 @@ STYLE = """<style>
 .csegsynth-studio .studio-view { font-size: 13px; color: #666; line-height: 1.4; }
 .csegsynth-studio .studio-legend { font-size: 13px; color: #444; line-height: 1.8; }
 .csegsynth-studio .studio-chip { display: inline-block; width: 12px; height: 12px;
-  margin: 0 5px 0 14px; vertical-align: -1px; border: 1px solid #0002; }
+  margin: 0 5px 0 0; vertical-align: -1px; border: 1px solid #0002; }
 .csegsynth-studio .studio-caption { font-size: 12px; color: #666; line-height: 1.45; }
 .csegsynth-studio .studio-outside .widget-label { color: #B25C00; font-weight: 600; }
 .csegsynth-studio .fa { font-family: system-ui, sans-serif; font-style: normal; }
@@ -83,7 +83,7 @@ def warnings_box(warnings: Sequence[str]) -> str:
 def tissue_legend() -> str:
     """Say which color is which tissue."""
     chips = "".join(
-        f'<span class="studio-chip" style="background:{COLORS[tissue]}"></span>{tissue}'
+        f'<span class="studio-chip" style="background:{COLORS[tissue]}"></span>{tissue}&emsp;'
         for tissue in MEASURED
     )
     return f'<div class="studio-legend">{chips}</div>'
