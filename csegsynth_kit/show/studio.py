@@ -9,16 +9,19 @@ from collections.abc import Mapping
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-from csegsynth_kit.analysis.generate import SyntheticMaps, generate
+from csegsynth_kit.analysis.generate import SyntheticMaps, checked_people, generate
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import ConfigError, CsegsynthError
+from csegsynth_kit.maps import volumes_ml
 from csegsynth_kit.models import Family
 from csegsynth_kit.show import studio_words as words
 from csegsynth_kit.show.brains import VIEWS
 from csegsynth_kit.show.studio_latest import Latest
 from csegsynth_kit.show.studio_panel import panel_caption, volumes_panel
+from csegsynth_kit.show.studio_portrait import portrait
 from csegsynth_kit.show.studio_questions import Answer, Question, questions_of, typical_answers
 from csegsynth_kit.show.studio_views import View
 from csegsynth_kit.show.studio_volumes import (
@@ -27,11 +30,10 @@ from csegsynth_kit.show.studio_volumes import (
     axis_limit_ml,
     reference,
     spread_interval,
-    volumes_of,
 )
 
 #: The range of many draws is computed when nothing has moved for so long.
-_PAUSE_S = 0.15
+_PAUSE_S = 0.3
 #: What may stand below the views once a person is pinned.
 _PINNED = "pinned"
 #: Time a year takes while ages play.
@@ -97,14 +99,15 @@ class Studio(widgets.VBox):
     def __init__(
         self, model: Family, cohort: Cohort | None, interval: Interval, interval_name: str
     ):
-        self._model, self._cohort = model, cohort
+        self._model = model
+        self._cohort = None if cohort is None else cohort.one_scan_each()
         self._interval, self._interval_name = interval, interval_name
         self._limit_ml = axis_limit_ml(model)
         self._range: pd.DataFrame | None = None
-        self._before: SyntheticMaps | None = None
-        self.maps: SyntheticMaps | None = None
+        self._now: Tensor | None = None
+        self._before: Tensor | None = None
         self._portrait = Latest(self._draw_person)
-        self._spread = Latest(self._draw_range, delay_s=_PAUSE_S)
+        self._rest = Latest(self._draw_rest, delay_s=_PAUSE_S)
 
         self.questions: dict[str, Question] = questions_of(model.features)
         self.individual = widgets.BoundedIntText(
@@ -135,6 +138,11 @@ class Studio(widgets.VBox):
         """The answers given; unanswered questions are left out."""
         given = {name: question.answer for name, question in self.questions.items()}
         return {name: answer for name, answer in given.items() if answer is not None}
+
+    @property
+    def maps(self) -> SyntheticMaps:
+        """The person shown, as :func:`csegsynth_kit.generate` gives it."""
+        return generate(self._model, self.answers, seed=self.individual.value)
 
     def answer(self, person: Mapping) -> None:
         """Take over a person's answers; what they do not say is left unanswered.
@@ -167,20 +175,30 @@ class Studio(widgets.VBox):
         self.export.on_click(lambda button: self.write())
 
     def _set_pin(self, pinned: bool) -> None:
-        self._before = self.maps if pinned else None
+        self._before = self._now if pinned else None
         self.pin.description = "Unpin" if pinned else _PIN
         self.beside.layout.display = None if pinned else "none"
         self._draw_pictures()
         self._draw_volumes()
 
     def _draw_person(self) -> None:
-        self.maps = generate(self._model, self.answers, seed=self.individual.value)
+        self._now = portrait(self._model, self.answers, seed=self.individual.value)
         self._draw_pictures()
         self._draw_volumes(stale=True)
-        self.warnings.value = words.warnings_box(self.maps.warnings)
+        self._rest.request()
+
+    def _draw_rest(self) -> None:
+        """What takes longer than a picture, or matters only once the answers stand still."""
+        _, warnings = checked_people(self._model, self.answers)
         for question in self.questions.values():
             (question.add_class if question.outside else question.remove_class)("studio-outside")
-        self._spread.request()
+        try:
+            self._range = self._interval(self.answers)
+        except CsegsynthError as error:  # Calibrated intervals may not hold for these answers.
+            self._range = None
+            warnings = (*warnings, str(error))
+        self.warnings.value = words.warnings_box(warnings)
+        self._draw_volumes()
 
     def _draw_pictures(self) -> None:
         for view in self.views.values():
@@ -190,32 +208,27 @@ class Studio(widgets.VBox):
         self._legend.value = words.tissue_legend() + change
 
     def _draw_view(self, view: View) -> None:
-        before = None if self._before is None else self._before.probabilities[0]
-        view.show(self.maps.probabilities[0], before, tissue=self._changed)
+        view.show(self._now, self._before, tissue=self._changed)
 
     @property
     def _changed(self) -> str | None:
         return None if self.beside.value == _PINNED else self.beside.value
 
-    def _draw_range(self) -> None:
-        try:
-            self._range = self._interval(self.answers)
-        except CsegsynthError as error:  # Calibrated intervals may not hold for these answers.
-            self._range = None
-            self.warnings.value = words.warnings_box([*self.maps.warnings, str(error)])
-        self._draw_volumes()
-
     def _draw_volumes(self, *, stale: bool = False) -> None:
         people = None if self._cohort is None else reference(self._cohort, self.answers)
         panel = volumes_panel(
-            volumes_of(self.maps),
+            self._volumes(self._now),
             limit_ml=self._limit_ml,
             interval=self._range,
             stale=stale,
             people=people,
-            before=None if self._before is None else volumes_of(self._before),
+            before=None if self._before is None else self._volumes(self._before),
         )
         self.volumes.value = panel + panel_caption(self._range, self._interval_name, people)
+
+    def _volumes(self, maps: Tensor) -> dict[str, float]:
+        volumes = volumes_ml(maps[: len(MEASURED)], self._model.config.grid.voxel_ml)
+        return dict(zip(MEASURED, volumes.tolist(), strict=True))
 
     def _parts(self) -> list[widgets.Widget]:
         """Arrange the page."""

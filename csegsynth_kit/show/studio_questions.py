@@ -15,7 +15,7 @@ Answer = float | str | None
 _MARGIN = 0.1
 #: Steps of a slider within what training participants answered, at least.
 _LEAST_STEPS = 50
-_WIDTH, _LABEL = "386px", "156px"
+_WIDTH, _LABEL = "392px", "168px"
 
 
 class Question(widgets.HBox):

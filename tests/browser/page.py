@@ -113,3 +113,26 @@ def state(browser) -> tuple[str, list[str]]:
         for tissue in ("WM", "GM", "CSF")
     ]
     return picture, volumes
+
+
+def show_off(browser, path: Path) -> None:
+    """Pin a person in the thirties, add 40 years, and keep a picture of the page."""
+    from selenium.webdriver.common.keys import Keys
+
+    handle = slider(browser, "age")
+    handle.send_keys(Keys.HOME + Keys.ARROW_RIGHT * 24)
+    time.sleep(3)
+    names = browser.find_elements("tag name", "button")
+    next(button for button in names if button.text == "Pin this person").click()
+    time.sleep(1)
+    handle.send_keys(Keys.ARROW_RIGHT * 40)
+    time.sleep(3)
+    browser.execute_script(
+        "document.activeElement.blur();"
+        "[...document.querySelectorAll('input')].find(i => i.value.includes('/')).value = 'studio'"
+    )
+    box = browser.find_element("css selector", ".csegsynth-studio")
+    browser.set_window_size(1400, int(box.size["height"]) + 200)
+    time.sleep(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    box.screenshot(str(path))

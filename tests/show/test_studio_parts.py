@@ -20,6 +20,7 @@ from csegsynth_kit.show import studio_pictures as pictures
 from csegsynth_kit.show.brains import VIEWS, usual_slice
 from csegsynth_kit.show.studio_figure import studio_figure
 from csegsynth_kit.show.studio_panel import panel_caption, volumes_panel
+from csegsynth_kit.show.studio_portrait import encoded_person, portrait
 from csegsynth_kit.show.studio_questions import Question, typical_answers
 from csegsynth_kit.show.studio_server import find_cohort, find_run
 from csegsynth_kit.show.studio_volumes import Reference, reference, spread_interval, volumes_of
@@ -49,6 +50,19 @@ def model(cohort):
 
 def opened(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
+
+
+@pytest.mark.parametrize(
+    "person",
+    [{}, PERSON, {"age": 95.5, "education": "medium", "site": "c"}, {"sex": "male", "site": "a"}],
+)
+def test_the_short_way_gives_what_generate_gives(model, person):
+    encoded = encoded_person(model.features, person)
+    table = model.features.encode(model.features.table_of(person))
+    np.testing.assert_allclose(encoded.values, table.values)
+    np.testing.assert_array_equal(encoded.answered, table.answered)
+    expected = generate(model, person, seed=5).probabilities[0]
+    torch.testing.assert_close(portrait(model, person, seed=5), expected)
 
 
 @pytest.mark.parametrize("view", VIEWS)
