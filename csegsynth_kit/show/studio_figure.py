@@ -108,6 +108,8 @@ def volumes_chart(
             ax.plot(old, y - 0.3, marker="v", color="white", markeredgecolor="#222222")
             words += f", change {volumes[name] - old:+.0f}".replace("-", "\u2212")
         ax.annotate(words, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    heads = "this person (range)" + ("" if before is None else ", change since \u25bd")
+    ax.annotate(heads, (1.01, 1.0), xycoords="axes fraction", fontsize=8, color="#666666")
     ax.set(xlim=(0, limit_ml), yticks=range(len(MEASURED)), xlabel="Volume (mL)")
     ax.set_yticklabels(MEASURED)
     ax.tick_params(axis="y", length=0)
@@ -125,6 +127,7 @@ def _draw_views(
     for ax, view in zip(axes[0], views, strict=True):
         brains.brain(now.probabilities[0], now.grid, view, ax=ax)
         ax.set_title(view)
+        ax.set_anchor("N")
     if before is not None:
         for ax, view in zip(axes[1], views, strict=True):
             _draw_change(ax, before, now, view, tissue)
@@ -148,6 +151,7 @@ def _draw_change(
     colors = change_slice(*maps, view, index, tissue=tissue)
     ax.imshow(colors, origin="lower", aspect=height / width, interpolation="bilinear")
     ax.set_axis_off()
+    ax.set_anchor("N")
 
 
 def _marks(interval: pd.DataFrame, name: str, people: Reference | None) -> str:
