@@ -19,7 +19,7 @@ from csegsynth_kit.maps import volumes_ml
 from csegsynth_kit.models import Family
 from csegsynth_kit.show import studio_words as words
 from csegsynth_kit.show.brains import VIEWS
-from csegsynth_kit.show.studio_latest import Latest
+from csegsynth_kit.show.studio_latest import Latest, aside
 from csegsynth_kit.show.studio_panel import panel_caption, volumes_panel
 from csegsynth_kit.show.studio_portrait import portrait
 from csegsynth_kit.show.studio_questions import Answer, Question, questions_of, typical_answers
@@ -103,6 +103,7 @@ class Studio(widgets.VBox):
         self._cohort = None if cohort is None else cohort.one_scan_each()
         self._interval, self._interval_name = interval, interval_name
         self._limit_ml = axis_limit_ml(model)
+        self._asked: Mapping | None = None
         self._range: pd.DataFrame | None = None
         self._now: Tensor | None = None
         self._before: Tensor | None = None
@@ -189,16 +190,29 @@ class Studio(widgets.VBox):
 
     def _draw_rest(self) -> None:
         """What takes longer than a picture, or matters only once the answers stand still."""
-        _, warnings = checked_people(self._model, self.answers)
         for question in self.questions.values():
             (question.add_class if question.outside else question.remove_class)("studio-outside")
+        self._asked = answers = self.answers
+        aside(lambda: self._rest_of(answers), lambda rest: self._take(answers, *rest))
+
+    def _rest_of(self, answers: Mapping) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+        """Range of the volumes, and warnings; nothing where others have been asked for since."""
+        if answers is not self._asked:
+            return None, ()
+        _, warnings = checked_people(self._model, answers)
         try:
-            self._range = self._interval(self.answers)
+            return self._interval(answers), warnings
         except CsegsynthError as error:  # Calibrated intervals may not hold for these answers.
-            self._range = None
-            warnings = (*warnings, str(error))
+            return None, (*warnings, str(error))
+
+    def _take(
+        self, answers: Mapping, interval: pd.DataFrame | None, warnings: tuple[str, ...]
+    ) -> None:
+        if answers is not self._asked:
+            return
+        self._range = interval
         self.warnings.value = words.warnings_box(warnings)
-        self._draw_volumes()
+        self._draw_volumes(stale=answers != self.answers)
 
     def _draw_pictures(self) -> None:
         for view in self.views.values():

@@ -2,7 +2,31 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+Outcome = TypeVar("Outcome")
+#: One thread: what comes later waits, rather than slowing down the picture.
+_ASIDE = ThreadPoolExecutor(max_workers=1)
+
+
+def aside(work: Callable[[], Outcome], then: Callable[[Outcome], None]) -> None:
+    """Do slow work in a thread while the event loop goes on, then hand over the outcome.
+
+    Without a running loop, in a script, all is done at once.
+
+    Args:
+        work: Touches no widget, and raises nothing.
+        then: Called in the loop.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        then(work())
+        return
+    future = loop.run_in_executor(_ASIDE, work)
+    future.add_done_callback(lambda done: then(done.result()))
 
 
 class Latest:

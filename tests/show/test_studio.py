@@ -174,6 +174,23 @@ def test_many_moves_share_one_drawing_of_the_last(page, monkeypatch):
     assert [answers["age"] for answers in drawn] == [60.0]
 
 
+def test_the_range_is_that_of_the_last_answers_and_faded_until_it_is(page):
+    seen = []
+
+    async def move():
+        page.questions["age"].control.value = 60.0
+        await asyncio.sleep(0.1)
+        seen.append(page.volumes.value)
+        await asyncio.sleep(1.5)
+
+    asyncio.run(move())
+    assert 'opacity="0.25"' in seen[0]
+    assert 'opacity="1"' in page.volumes.value
+    moved = page.volumes.value
+    page._draw_rest()
+    assert page.volumes.value == moved
+
+
 def test_a_pause_is_waited_for_only_where_one_is_asked_for():
     calls = []
 
