@@ -11,8 +11,8 @@ from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.show.brains import VIEWS, colored_slice
 
-#: Pixels of a picture per millimeter of the head.
-PIXELS_PER_MM = 1.5
+#: Pixels of a picture per millimeter of the head; the browser enlarges the rest of the way.
+PIXELS_PER_MM = 1.0
 #: Change of a voxel's share that has the strongest color, in shares.
 LARGEST_CHANGE = 0.5
 #: Purple for less, green for more: told apart with every kind of color vision, and from tissues.

@@ -81,11 +81,11 @@ def test_a_picture_has_the_proportions_of_the_head_and_stands_upright():
     maps[3, :, 6:, 7:], maps[1, :, 6:, 7:] = 0, 1  # gray matter in front, on top
     colors = opened(pictures.tissue_picture(maps, GRID, "sagittal", 4))
     height, width, _ = colors.shape
-    assert (width, height) == (126, 126)  # 12 x 7 mm and 14 x 6 mm, 1.5 pixels each
+    assert (width, height) == (84, 84)  # 12 x 7 mm and 14 x 6 mm, one pixel each
     gray = np.abs(colors / 255 - to_rgb(COLORS["GM"])).max(-1) < 0.02
-    assert gray[: height // 2 - 21, width // 2 + 21 :].all()
-    assert not gray[height // 2 + 21 :].any()
-    assert not gray[:, : width // 2 - 21].any()
+    assert gray[: height // 2 - 14, width // 2 + 14 :].all()
+    assert not gray[height // 2 + 14 :].any()
+    assert not gray[:, : width // 2 - 14].any()
 
 
 def test_change_is_white_where_nothing_changes_and_purple_where_tissue_is_lost():
