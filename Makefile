@@ -18,7 +18,7 @@ RUN := --preset $(PRESET) --families $(FAMILIES) --out $(OUT)
 RUN += $(if $(PRETRAIN),--pretrain $(PRETRAIN)) $(if $(FINETUNE),--finetune $(FINETUNE))
 RUN += $(if $(ONLY),--only $(ONLY))
 
-.PHONY: run test unit series lab notebooks lint bench clean
+.PHONY: run test unit series lab studio notebooks lint bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/csegsynth run $(RUN)
@@ -40,6 +40,11 @@ lint: $(VENV)/.installed
 lab: $(VENV)/.installed
 	$(BIN)/pip install -q -c constraints.txt "jupyterlab>=4.3"
 	$(BIN)/jupyter lab notebooks
+
+# The studio of a trained series, in the browser.
+studio: $(VENV)/.installed
+	$(BIN)/pip install -q -c constraints.txt "voila>=0.5.8"
+	$(BIN)/csegsynth studio $(OUT) $(if $(FINETUNE),--cohort $(FINETUNE))
 
 # Executes the notebooks in place, with the tiny preset, and makes their outputs comparable.
 notebooks: $(VENV)/.installed

@@ -25,6 +25,7 @@ _EXPORTS = {
     "gradient_importance": "analysis.importance",
     "simulate_trajectory": "analysis.trajectory",
     "Study": "show.study",
+    "studio": "show.studio",
 }
 __all__ = sorted(_EXPORTS)
 

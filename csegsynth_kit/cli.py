@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="csegsynth", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_prepare, _add_simulate, _add_run, _add_generate, _add_train):
+    for add in (_add_prepare, _add_simulate, _add_run, _add_generate, _add_train, _add_studio):
         add(commands)
     return parser
 
@@ -111,6 +111,15 @@ def _add_train(commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/models", help="folder of run folders")
+
+
+def _add_studio(commands) -> None:
+    parser = commands.add_parser("studio", help="explore a model in the browser (needs voila)")
+    parser.add_argument("run", help="run folder of a fine-tuned model, or folder of a series")
+    parser.add_argument("--cohort", help="prepared cohort to compare with (by default its own)")
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--out", default="studio", help="folder of exported persons")
+    parser.add_argument("--no-browser", dest="browser", action="store_false")
 
 
 if __name__ == "__main__":

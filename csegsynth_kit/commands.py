@@ -20,6 +20,7 @@ from csegsynth_kit.models import build
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.show.cohorts import doctor_figure
 from csegsynth_kit.show.plots import save, style
+from csegsynth_kit.show.studio_server import server
 from csegsynth_kit.show.study import families_of
 from csegsynth_kit.simulate.cohort import simulate_cohort
 from csegsynth_kit.training.runs import STAGES, Run, warm_start
@@ -155,3 +156,18 @@ def run_command(options: argparse.Namespace) -> None:
     notebooks = find_notebooks(options.notebooks, options.only)
     index = run_series(notebooks, out, parameters, families=families)
     print(f"Report: {index}")
+
+
+def studio_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth studio``, until it is interrupted."""
+    command, environment = server(
+        options.run,
+        cohort=options.cohort,
+        port=options.port,
+        browser=options.browser,
+        out=options.out,
+    )
+    place = f"http://localhost:{options.port}/"
+    print(f"The studio is at {place} in a few seconds; Ctrl+C ends it.", flush=True)
+    # This process becomes the server, so that whatever ends it ends the server.
+    os.execve(command[0], command, environment)

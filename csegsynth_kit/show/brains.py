@@ -17,28 +17,35 @@ from csegsynth_kit.maps import Grid, SegmentationMaps
 VIEWS = {"sagittal": (0, 8.0), "coronal": (1, 6.0), "axial": (2, 6.0)}
 
 
-def colored_slice(maps: Tensor, grid: Grid, view: str) -> np.ndarray:
+def usual_slice(grid: Grid, view: str) -> int:
+    """Index of the slice that a view shows unless another is asked for."""
+    axis, offset_mm = VIEWS[view]
+    return int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
+
+
+def colored_slice(maps: Tensor, grid: Grid, view: str, index: int | None = None) -> np.ndarray:
     """Blend the tissues' colors by their shares in one slice.
 
     Args:
         maps: (T, X, Y, Z) shares.
         grid: Their voxels.
         view: ``sagittal``, ``coronal`` or ``axial``.
+        index: Which slice; by default :func:`usual_slice`.
 
     Returns:
         (height, width, 3) colors from 0 to 255; up is superior (anterior in the axial view),
         and the person's left is on the left.
     """
-    shares = np.stack([slice_of(shares, grid, view).T for shares in maps])
+    shares = np.stack([slice_of(shares, grid, view, index) for shares in maps])
     colors = np.array([to_rgb(COLORS[tissue]) for tissue in TISSUES])
-    blended = np.einsum("thw,tc->whc", shares, colors).clip(0, 1)
+    blended = np.einsum("thw,tc->hwc", shares, colors).clip(0, 1)
     return np.round(255 * blended).astype(np.uint8)  # matplotlib would cut, and gray the white
 
 
-def slice_of(values: Tensor, grid: Grid, view: str) -> np.ndarray:
-    """Return the (height, width) slice of (X, Y, Z) values that a view shows."""
-    axis, offset_mm = VIEWS[view]
-    index = int((grid.extent_mm[axis] / 2 + offset_mm) / grid.spacing_mm[axis])
+def slice_of(values: Tensor, grid: Grid, view: str, index: int | None = None) -> np.ndarray:
+    """Return a (height, width) slice of (X, Y, Z) values; by default :func:`usual_slice`."""
+    axis, _ = VIEWS[view]
+    index = usual_slice(grid, view) if index is None else index
     return values.select(axis, index).numpy().T
 
 
