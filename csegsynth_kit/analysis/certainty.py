@@ -63,7 +63,7 @@ class Intervals:
     draws: int
     seed: int
     people: Mapping[str, int]
-    scaled: bool = True
+    scaled: bool = False
     ratios: tuple[float, ...] = ()
 
     @classmethod
@@ -74,7 +74,7 @@ class Intervals:
         *,
         train: Cohort | None = None,
         asked: Sequence[str] | None = None,
-        scaled: bool = True,
+        scaled: bool = False,
         draws: int = 16,
         seed: int = 0,
     ) -> "Intervals":

@@ -32,7 +32,7 @@ def model(parts):
 
 @pytest.fixture(scope="module")
 def intervals(model, parts):
-    return Intervals.calibrate(model, parts[1], draws=DRAWS)
+    return Intervals.calibrate(model, parts[1], draws=DRAWS, scaled=True)
 
 
 def moments(model, table):
@@ -105,7 +105,7 @@ def test_training_people_count_with_errors_left_out_at_the_models_scale(model, p
     """
     monkeypatch.setattr("csegsynth_kit.analysis.certainty.LASSO", RIDGE)
     train, valid, _ = parts
-    both = Intervals.calibrate(model, valid, train=train, draws=DRAWS)
+    both = Intervals.calibrate(model, valid, train=train, draws=DRAWS, scaled=True)
     assert len(both.scores) == len(train) + len(valid)
     assert both.people == {"valid": len(valid), "train": len(train)}
     mean, sd = moments(model, valid.table)
@@ -167,12 +167,12 @@ def test_intervals_are_kept_as_json_without_anybodys_scores(intervals, model, pa
 def test_unscaled_intervals_are_equally_wide_for_everybody(model, parts):
     _, valid, test = parts
     people = test.table[list(model.features.questions)]
-    same = Intervals.calibrate(model, valid, draws=DRAWS, scaled=False)
+    same = Intervals.calibrate(model, valid, draws=DRAWS)
     error = np.abs(valid.volumes.to_numpy() - moments(model, valid.table)[0])
     found = same.of(people, 0.8)
     half = (found["high_ml"] - found["mean_ml"]).to_numpy().reshape(-1, 3)
     np.testing.assert_allclose(half, np.tile(conformal_quantile(error, 0.8), (len(people), 1)))
-    scaled = Intervals.calibrate(model, valid, draws=DRAWS).of(people, 0.8)
+    scaled = Intervals.calibrate(model, valid, draws=DRAWS, scaled=True).of(people, 0.8)
     assert (scaled["high_ml"] - scaled["mean_ml"]).to_numpy().reshape(-1, 3).std(0).min() > 0
 
 
