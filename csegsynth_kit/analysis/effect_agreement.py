@@ -16,6 +16,7 @@ from statsmodels.stats.multitest import fdrcorrection
 
 from csegsynth_kit.analysis.effect_maps import Contrast, EffectMaps, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
+from csegsynth_kit.analysis.importance_regression import regressors
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
@@ -38,6 +39,7 @@ class VoxelGLM:
     """Sufficient statistics of voxelwise least squares, by groups of people.
 
     Args:
+        encoded: (P,) encoded column of each regressor, see ``importance_regression``.
         mask: (X, Y, Z) bool, voxels that are compared.
         cross: (K, P, P) X'X of each group.
         mixed: (K, P, 3, V) X'y of each group, over the voxels of the mask.
@@ -48,6 +50,7 @@ class VoxelGLM:
         card: ``csf_definition`` and ``simulated`` of the maps.
     """
 
+    encoded: np.ndarray
     mask: np.ndarray
     cross: np.ndarray
     mixed: np.ndarray
@@ -61,7 +64,7 @@ class VoxelGLM:
     def of(cls, cohort: Cohort, features: Features, *, seed: int = 0) -> "VoxelGLM":
         """Read the maps once; of each person the first counts.
 
-        Regressors are a constant, all encoded answers, imputed, and age squared.
+        Regressors are those of ``importance_regression.regressors``.
 
         Args:
             cohort: Participants.
@@ -69,7 +72,7 @@ class VoxelGLM:
             seed: Of the groups.
         """
         cohort = cohort.one_scan_each()
-        x = regressors(features, cohort.table)
+        x, encoded = regressors(features, cohort.table)
         fold = folds_of(cohort.persons, _FOLDS, seed=seed)
         steps = torch.from_numpy(cohort.steps())
         mean = sum(part.float().sum(0) for part in steps.split(_CHUNK)) / (255 * len(steps))
@@ -86,7 +89,7 @@ class VoxelGLM:
         counts = np.bincount(fold, minlength=len(groups))
         group = pd.Series(fold, index=cohort.persons.to_numpy())
         card = {"csf_definition": cohort.csf_definition, "simulated": cohort.simulated}
-        return cls(mask.numpy(), cross, mixed, squared, counts, group, cohort.grid, card)
+        return cls(encoded, mask.numpy(), cross, mixed, squared, counts, group, cohort.grid, card)
 
     def fit(
         self, contrast: np.ndarray, groups: np.ndarray | None = None
@@ -115,7 +118,7 @@ class VoxelGLM:
 
     def effect_maps(self, contrast: Contrast) -> EffectMaps:
         """Lay the estimates of a contrast out as maps, 0 outside the mask."""
-        estimate, _, _ = self.fit(slopes_of(contrast, self.cross.shape[1]))
+        estimate, _, _ = self.fit(slopes_of(contrast, self.encoded))
         change = torch.zeros(len(TISSUES), *self.mask.shape)
         change[: len(MEASURED), torch.from_numpy(self.mask)] = torch.from_numpy(estimate).float()
         change[-1] = -change[: len(MEASURED)].sum(0)
@@ -129,18 +132,15 @@ class VoxelGLM:
         return [(order[: k // 2], order[k // 2 :]) for order in orders]
 
 
-def regressors(features: Features, table: pd.DataFrame) -> np.ndarray:
-    """Return (N, P): a constant, encoded answers, and age squared if age is among them."""
-    x = features.impute(features.encode(table).values)
-    squares = [x[:, i] ** 2 for i, name in enumerate(features.names) if name == "age"]
-    return np.column_stack([np.ones(len(x)), x, *squares])
+def slopes_of(contrast: Contrast, encoded: np.ndarray) -> np.ndarray:
+    """Return the weights of the slopes that give a contrast, at the mean age.
 
-
-def slopes_of(contrast: Contrast, n_regressors: int) -> np.ndarray:
-    """Return the (P,) weights of the slopes that give a contrast, at the mean age."""
-    weights = np.zeros(n_regressors)
-    weights[1 + contrast.columns] = contrast.high - contrast.low
-    return weights
+    Args:
+        contrast: Of one question.
+        encoded: (P,) encoded column of each regressor.
+    """
+    change = dict(zip(contrast.columns, contrast.high - contrast.low, strict=True))
+    return np.array([change.get(column, 0.0) for column in encoded])
 
 
 def effect_agreement(
@@ -181,7 +181,7 @@ def effect_agreement(
             f"effects have shape {tuple(effects.change.shape[1:])}, the maps {glm.mask.shape}",
             "Compare on one grid.",
         )
-    contrast = slopes_of(effects.contrast, glm.cross.shape[1])
+    contrast = slopes_of(effects.contrast, glm.encoded)
     fits = [[glm.fit(contrast, half) for half in halves] for halves in glm.halves(splits, seed)]
     own, whole = _masked(effects, glm), glm.fit(contrast)
     n = int(glm.counts.sum())
@@ -244,7 +244,7 @@ def _rows(
     recentered: bool = False,
 ) -> list[dict]:
     """Lay out (3, 6) statistics and (splits, 3, 6) replicates; means of these without values."""
-    values = np.nanmean(replicates, axis=0) if values is None else values
+    values = _mean_of_known(replicates) if values is None else values
     rows = []
     for t, tissue in enumerate(MEASURED):
         r = replicates[:, t, 0]
@@ -257,3 +257,10 @@ def _rows(
         row |= dict(zip(_STATISTICS[1:], values[t, 1:], strict=True))
         rows.append({**row, "n": n})
     return rows
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Average over the first axis what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    count, total = known.sum(axis=0), np.where(known, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -1,12 +1,14 @@
 """What a linear regression would lose without a question: partial R2, test and interval."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy.optimize import brentq
 from scipy.stats import ncf
 
-from csegsynth_kit.analysis.importance_groups import Groups, checked_groups
+from csegsynth_kit.analysis.importance_groups import Groups, checked_groups, columns_of
 from csegsynth_kit.analysis.importance_scores import Importance
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
@@ -44,12 +46,9 @@ def by_partial_r2(
     """
     groups = checked_groups(features, groups)
     train = train.one_scan_each()
-    x, question = _design(features, train.table)
+    x, encoded = regressors(features, train.table)
     y = train.volumes.to_numpy()
-    members = [
-        np.flatnonzero(np.isin(question, [features.questions.index(q) for q in names]))
-        for names in groups.values()
-    ]
+    members = [_members(features, encoded, questions) for questions in groups.values()]
     fits = [sm.OLS(volumes, x).fit() for volumes in y.T]
     tests = np.array([[_tested(fit, x, own) for fit in fits] for own in members])
     rows = resamples(len(y), times=times, seed=seed)
@@ -68,21 +67,31 @@ def by_partial_r2(
     )
 
 
-def _design(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, P) regressors, the constant first, and the (P,) question each belongs to (or -1).
+def regressors(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out the regressors of least squares on all answers.
 
-    The first level of a question with several columns is left out: it follows from the others.
+    A constant, the imputed encoded answers, and age squared if age is among them. The first level
+    of a question with several columns is left out: it follows from the others.
+
+    Returns:
+        (n, P) regressors, and the (P,) encoded column that each is; -1 for the constant, and
+        -2 for the square.
     """
     x = features.impute(features.encode(table).values)
-    first = np.flatnonzero(np.diff(features.question, prepend=-1))
+    first = np.diff(features.question, prepend=-1) != 0
     several = np.bincount(features.question)[features.question] > 1
-    kept = [i for i in range(x.shape[1]) if not (several[i] and i in first)]
-    columns, question = [np.ones(len(x)), *x[:, kept].T], [-1, *features.question[kept]]
+    kept = np.flatnonzero(~(first & several))
+    columns, encoded = [np.ones(len(x)), *x[:, kept].T], [-1, *kept]
     if "age" in features.names:
-        age = features.names.index("age")
-        columns.append(x[:, age] ** 2)
-        question.append(features.question[age])
-    return np.column_stack(columns), np.array(question)
+        columns.append(x[:, features.names.index("age")] ** 2)
+        encoded.append(-2)
+    return np.column_stack(columns), np.array(encoded)
+
+
+def _members(features: Features, encoded: np.ndarray, questions: Sequence[str]) -> np.ndarray:
+    """Return the indices of the regressors of some questions; the square goes with age."""
+    own = np.isin(encoded, columns_of(features, questions))
+    return np.flatnonzero(own | ((encoded == -2) & ("age" in questions)))
 
 
 def _tested(fit, x: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:

@@ -19,10 +19,10 @@ def glm(cohort, model):
 @pytest.mark.parametrize(("question", "scale"), [("age", "sd"), ("sex", "levels")])
 def test_every_voxel_is_ordinary_least_squares(glm, cohort, model, question, scale):
     contrast = Contrast.of(model.features, question)
-    estimate, t, freedom = glm.fit(slopes_of(contrast, glm.cross.shape[1]))
+    estimate, t, freedom = glm.fit(slopes_of(contrast, glm.encoded))
     x = model.features.impute(model.features.encode(cohort.table).values)
     x = np.column_stack([np.ones(len(x)), x, x[:, 0] ** 2])
-    x = np.delete(x, 4, axis=1)  # one of three sites follows from the others
+    x = np.delete(x, 4, axis=1)  # the first of three sites follows from the others
     column = {"age": 1, "sex": 2}[question]
     factor = 1.0 if scale == "sd" else 1 / model.features.sd[1]
     maps = cohort.maps().probabilities[:, :3, torch.from_numpy(glm.mask)].double().numpy()
