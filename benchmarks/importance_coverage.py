@@ -1,15 +1,17 @@
 """Do intervals of effects cover the truth over repeated simulated cohorts?
 
-Tables: 200 cohorts of 400 people, ordinary least squares; 40 of them, the lasso that our models'
-volumes start from, with intervals from bootstrap refits. Maps: ten cohorts of 400 disjoint people
-of one simulated pool; for each, the conditioning of a trained model is refitted to the cohort and
-to 20 bootstrap resamples of it, the generator staying what it was.
+Tables: 200 cohorts of 400 people, ordinary least squares; 20 of them, the lasso that our models'
+volumes start from, with intervals from bootstrap refits. Maps: ten cohorts of 400 people of one
+simulated pool; the whole conditioning of a trained model is refitted to each, the generator staying
+what it was, and intervals are those of ``refit_effects``. Cohorts beyond the size of the pool come
+from another division of it and share people with the first ones.
 
     python benchmarks/importance_coverage.py --study runs/tiny --pool data/prepared/pool-tiny
 """
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,7 @@ import torch
 from scipy.stats import spearmanr
 from scipy.stats import t as student
 
-from csegsynth_kit.analysis.importance import volume_gradients
-from csegsynth_kit.analysis.importance_groups import group_effects, single_questions
-from csegsynth_kit.analysis.importance_refit import Refitter
+from csegsynth_kit.analysis.importance_refit import Refitter, refit_effects
 from csegsynth_kit.analysis.importance_regression import by_partial_r2
 from csegsynth_kit.analysis.importance_scores import true_importance
 from csegsynth_kit.analysis.regression import regression_effects
@@ -40,7 +40,6 @@ log = logging.getLogger("importance_coverage")
 
 _N = 400
 NULLS = tuple(name for name in FEATURES if name not in ACTIVE)
-#: Questions whose true mean effect at the same people is known to be linear in the answer.
 TRUTH = Truth("lifespan", 1.0)
 
 
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--pool", type=Path, default=Path("data/prepared/pool-tiny"))
     parser.add_argument("--tables", type=int, default=200, help="cohorts for least squares")
-    parser.add_argument("--lassos", type=int, default=40, help="cohorts for the lasso")
+    parser.add_argument("--lassos", type=int, default=20, help="cohorts for the lasso")
     parser.add_argument("--maps", type=int, default=10, help="cohorts with maps")
     parser.add_argument("--refits", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs/importance_coverage.tsv"))
@@ -109,10 +108,8 @@ def of_lassos(times: int, refits: int) -> pd.DataFrame:
         persons = np.array(cohort.ids)
 
         def effects(chosen, x=x, y=y, persons=persons, sd=sd) -> np.ndarray:
-            mean = volume_target(x[chosen], y[chosen], tuple(persons[chosen])).mean.numpy()
-            design = np.column_stack([np.ones(len(chosen)), x[chosen]])
-            slopes = np.linalg.lstsq(design, mean, rcond=None)[0]
-            return slopes[1 : 1 + len(FEATURES)] * sd
+            target = volume_target(x[chosen], y[chosen], tuple(persons[chosen]))
+            return target.slopes.numpy()[: len(FEATURES)] * sd
 
         value = effects(np.arange(_N))
         boot = np.stack([effects(own) for own in resamples(_N, times=refits, seed=seed)])
@@ -128,21 +125,22 @@ def of_maps(options: argparse.Namespace) -> pd.DataFrame:
         simulate_cohort(options.pool, n=_N * options.maps, grid="tiny", seed=777, jobs=1)
     pool = load_cohort(options.pool)
     people = draw_participants(50, age="lifespan", seed=4321)[list(FEATURES)]
-    groups = single_questions(model.features)
-
-    def effects(of) -> np.ndarray:
-        gradients = volume_gradients(of, people, draws=2).mean(axis=0)
-        return group_effects(gradients, model.features, groups)
-
     rows = []
     for c in range(options.maps):
-        cohort = pool.subset(pool.ids[c * _N : (c + 1) * _N])
-        refitter = Refitter.of(model, cohort)
-        value = effects(refitter.fit(np.arange(_N)))
-        boot = np.stack([effects(m) for m in refitter.resampled(options.refits, seed=c)])
-        rows += tidy("model", c, model.features, people, value, boot)
+        cohort = pool.subset(_another_sample(pool.ids, c))
+        refitted = Refitter.of(model, cohort).fit(np.arange(_N))
+        found = refit_effects(refitted, cohort, people, refits=options.refits, seed=c)
+        rows += tidy("model", c, model.features, people, found.values, found.resampled)
         log.info("cohort %d of %d", c + 1, options.maps)
     return pd.DataFrame(rows)
+
+
+def _another_sample(ids: Sequence[str], number: int) -> list[str]:
+    """Return _N of the ids: disjoint samples, then those of other divisions of the pool."""
+    per_division = len(ids) // _N
+    division, part = divmod(number, per_division)
+    order = np.random.default_rng(division).permutation(len(ids)) if division else range(len(ids))
+    return [ids[i] for i in order[part * _N : (part + 1) * _N]]
 
 
 def tidy(method, cohort, features, people, value, boot) -> list[dict]:

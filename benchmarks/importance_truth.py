@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="+", help="name:folder of results[:cohort]")
     parser.add_argument("--prepared", default="data/prepared")
-    parser.add_argument("--people", type=int, default=200)
+    parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--refits", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/importance_truth"))
@@ -96,7 +96,7 @@ def _methods(study, train, people, volumes, groups: Groups, options) -> list[Imp
         by_gradient(model, people, groups=groups, draws=2, seed=seed),
         over_training,
         by_integrated_gradients(model, people, groups=groups, seed=seed),
-        *by_permutation(model, people, volumes, groups=groups, permutations=2, seed=seed),
+        *by_permutation(model, people, volumes, groups=groups, draws=2, seed=seed),
         by_partial_r2(train, model.features, groups=groups, seed=seed),
     ]
 

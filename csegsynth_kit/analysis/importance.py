@@ -61,9 +61,9 @@ def gradient_importance(
 
     Returns:
         One row per question and tissue: ``effect_ml``, the mean gradient (mL per standard
-        deviation; for a question with k > 2 unordered answers the root mean square over its
-        k columns), its 95 % interval over people ``effect_low`` and ``effect_high``,
-        ``importance_ml``, the mean absolute gradient, and ``n``.
+        deviation; for a question with k > 2 unordered answers the SD of the changes from the
+        average to each of them), its 95 % interval over people ``effect_low`` and ``effect_high``,
+        ``importance_ml``, the mean over people of its size, and ``n``.
 
         The interval tells how the effect varies between samples of people for this one model,
         not how it would vary had the model been trained on other people.
@@ -75,13 +75,13 @@ def gradient_importance(
     effects = group_effects(gradients.mean(axis=0), features, questions)
     resampled = group_effects(_means(gradients, rows), features, questions)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    sizes = np.abs(group_effects(gradients, features, questions)).mean(axis=0)
     table = []
     for i, question in enumerate(questions):
-        size = np.abs(gradients[:, features.question == i]).mean(axis=(0, 1))
         for t, tissue in enumerate(MEASURED):
             row = {"effect_ml": effects[i, t], "effect_low": low[i, t], "effect_high": high[i, t]}
             entry = {"feature": question, "tissue": tissue, **row}
-            table.append({**entry, "importance_ml": size[t], "n": len(people)})
+            table.append({**entry, "importance_ml": sizes[i, t], "n": len(people)})
     return pd.DataFrame(table)
 
 

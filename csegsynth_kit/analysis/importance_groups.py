@@ -112,16 +112,33 @@ def group_effects(gradients: np.ndarray, features: Features, groups: Groups) -> 
 
     Returns:
         (..., G, 3) mL per standard deviation: of a numeric answer or two named ones, the
-        gradient; of a question with k > 2 unordered answers, the root mean square over its k
-        columns; of several questions, the gradient along their common direction.
+        gradient; of a question with k > 2 unordered answers, the SD, over the training answers,
+        of what each answer changes from the average one; of several questions, the gradient
+        along their common direction.
     """
     effects = []
     for questions in groups.values():
         columns = columns_of(features, questions)
         if len(questions) == 1 and len(columns) > 1:
-            effects.append(np.sqrt((gradients[..., columns, :] ** 2).mean(axis=-2)))
+            effects.append(_effect_of_levels(gradients[..., columns, :], features, columns))
         else:
             effects.append(
                 np.einsum("...fv,f->...v", gradients, common_direction(features, questions))
             )
     return np.stack(effects, axis=-2)
+
+
+def _effect_of_levels(own: np.ndarray, features: Features, columns: np.ndarray) -> np.ndarray:
+    """SD (..., 3) over a question's k answers of the change from the average to each of them.
+
+    Moving one of its k columns alone would describe nobody: an answer excludes the others.
+
+    Args:
+        own: (..., k, 3) gradients of its columns.
+        features: Of the model.
+        columns: (k,) indices of its columns.
+    """
+    share, sd = features.mean[columns], features.sd[columns]
+    changes = (np.eye(len(columns)) - share) / sd  # [answer, column], training SDs
+    effects = np.einsum("lk,...kv->...lv", changes, own)
+    return np.sqrt(np.einsum("l,...lv->...v", share / share.sum(), effects**2))

@@ -64,7 +64,7 @@ def by_gradient(
 
 
 def integrated_gradients(
-    model: Family, people: pd.DataFrame, *, draws: int = 2, steps: int = 8, seed: int = 0
+    model: Family, people: pd.DataFrame, *, draws: int = 2, steps: int = 4, seed: int = 0
 ) -> np.ndarray:
     """What each answer adds to a person's volumes, from the mean training answers on.
 
@@ -120,7 +120,7 @@ def by_integrated_gradients(
     *,
     groups: Groups | None = None,
     draws: int = 2,
-    steps: int = 8,
+    steps: int = 4,
     seed: int = 0,
     times: int = _TIMES,
 ) -> Importance:

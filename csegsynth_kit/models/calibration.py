@@ -39,10 +39,12 @@ class VolumeTarget:
 
     Args:
         mean: (N, 3) expected volumes of the training participants.
+        slopes: (F, 3) of the regression; most are 0.
         covariance: (3, 3) of what is left over, in participants the regression has not seen.
     """
 
     mean: Tensor
+    slopes: Tensor
     covariance: Tensor
 
 
@@ -59,15 +61,17 @@ def volume_target(
     x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
     persons = range(len(x)) if persons is None else persons
     folds = PredefinedSplit(folds_of(persons, _FOLDS, seed=0))
-    means, residuals = [], []
+    means, slopes, residuals = [], [], []
     for one in y.T:
         fit = LassoCV(alphas=_PENALTIES, cv=folds).fit(x, one)
         means.append(fit.predict(x))
+        slopes.append(fit.coef_)
         residuals.append(one - cross_val_predict(Lasso(fit.alpha_), x, one, cv=folds))
     left = np.stack(residuals, axis=1)
     covariance = left.T @ left / len(left)
     return VolumeTarget(
         torch.from_numpy(np.stack(means, axis=1)).to(volumes),
+        torch.from_numpy(np.stack(slopes, axis=1)).to(volumes),
         torch.from_numpy(covariance).to(volumes),
     )
 

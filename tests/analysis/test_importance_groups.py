@@ -57,9 +57,19 @@ def test_effects_of_groups_follow_from_gradients(features):
     groups = {"age": ("age",), "site": ("site",), "trait": ("first", "second")}
     effects = group_effects(gradients, features, groups)
     np.testing.assert_allclose(effects[:, 0], gradients[:, 0])
-    np.testing.assert_allclose(effects[:, 1], np.sqrt((gradients[:, 5:] ** 2).mean(1)))
     direction = common_direction(features, ("first", "second"))
     np.testing.assert_allclose(effects[:, 2], np.einsum("bfv,f->bv", gradients, direction))
+
+
+def test_an_unordered_answer_excludes_the_others(features):
+    """Site b adds 8 mL and a 2 mL; what all three columns share describes nobody."""
+    share, sd = features.mean[5:], features.sd[5:]
+    own = np.array([2.0, 8.0, 0.0])
+    gradients = np.zeros((8, 3))
+    gradients[5:] = ((own + 1000) * sd)[:, None]
+    effect = group_effects(gradients, features, {"site": ("site",)})[0]
+    spread = np.sqrt(share @ (own - share @ own) ** 2)
+    np.testing.assert_allclose(effect, spread, rtol=1e-9)
 
 
 def test_impossible_groups_are_refused():

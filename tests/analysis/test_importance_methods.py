@@ -32,7 +32,7 @@ def people(model, cohort):
 def test_integrated_gradients_add_up_to_the_difference_from_the_mean_person(model, people):
     """Also for people who leave questions unanswered."""
     assert people.isna().any(axis=None)
-    own = integrated_gradients(model, people, draws=2, steps=24, seed=5)
+    own = integrated_gradients(model, people, draws=2, steps=8, seed=5)
     assert own.shape == (6, 4, 3)
     predicted = predict_volumes(model, people, n=2, seed=5).mean(axis=1)
     before = copy.deepcopy(model.features)

@@ -25,26 +25,27 @@ def test_fitting_to_everybody_gives_the_start_again(model, cohort, refitter):
     assert again["transform.linear.weight"].abs().max() > 0
 
 
-def test_intervals_are_centered_at_the_trained_model(model, cohort, refitter):
+def test_intervals_are_centered_at_the_trained_model(model, cohort):
     people = cohort.table[list(model.features.questions)].head(5)
-    found = refit_effects(model, cohort, people, refits=3, seed=2, refitter=refitter)
+    found = refit_effects(model, cohort, people, refits=3, seed=2)
     np.testing.assert_allclose(found.values, by_gradient(model, people, draws=2, seed=2).values)
     np.testing.assert_allclose((found.low + found.high) / 2, found.values)
     sd = found.resampled.std(axis=0, ddof=1)
-    np.testing.assert_allclose(found.high - found.values, 4.302653 * sd, rtol=1e-5)
+    np.testing.assert_allclose(found.high - found.values, 4.302653 * sd, atol=1e-4)
     assert (sd[found.groups.index("age")] > 0).all()
     assert found.over == "training samples"
     with pytest.raises(ConfigError, match="2 at least"):
         refit_effects(model, cohort, people, refits=1)
 
 
-def test_resamples_differ_and_repeat(refitter):
-    def slopes(seed):
-        return [m.transform.linear.weight.clone() for m in refitter.resampled(2, seed=seed)]
-
-    first, second = slopes(0)
-    assert not torch.allclose(first, second)
-    torch.testing.assert_close(slopes(0), [first, second])
+def test_effects_move_as_those_of_a_whole_refit(model, cohort, refitter):
+    """The same resamples, once with and once without the codes."""
+    people = cohort.table[list(model.features.questions)]
+    quick = refit_effects(model, cohort, people, refits=2, seed=1)
+    whole = refit_effects(model, cohort, people, refits=2, seed=1, refitter=refitter)
+    moved, expected = quick.resampled[0] - quick.resampled[1], whole.resampled[0]
+    expected = expected - whole.resampled[1]
+    assert np.corrcoef(moved.ravel(), expected.ravel())[0, 1] > 0.8
 
 
 def test_models_without_a_regression_to_repeat_are_refused(cohort):
