@@ -80,8 +80,8 @@ def of_tables(times: int) -> pd.DataFrame:
         r2 = by_partial_r2(cohort, features, times=1)
         effects = regression_effects(cohort, features).set_index(["feature", "tissue"])
         truth = TRUTH.effects_of(cohort.table, features).set_index(["feature", "tissue"])
-        both = effects.join(truth, rsuffix="_true")
-        inside = both["effect_ml_true"].between(both["effect_low"], both["effect_high"])
+        known = truth["effect_ml"].reindex(effects.index)
+        inside = known.between(effects["effect_low"], effects["effect_high"])
         for g, question in enumerate(r2.groups):
             for t, tissue in enumerate(MEASURED):
                 row = {"null": question in NULLS, "question": question, "tissue": tissue}

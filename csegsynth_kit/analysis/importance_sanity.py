@@ -26,18 +26,19 @@ RANDOMIZED = {
 
 
 def randomization_check(
-    model: Family, people: pd.DataFrame, *, seeds: int = 5, draws: int = 2, seed: int = 0
+    model: Family, people: pd.DataFrame, *, seeds: int = 3, draws: int = 2, seed: int = 0
 ) -> pd.DataFrame:
     """Correlate the ranking of the trained model with rankings of randomized copies of it.
 
-    Every weight tensor of the part is shuffled: sizes of weights stay, what they know is gone.
+    Every weight of the part is replaced by one drawn from its own tensor: the sizes of weights
+    stay, what they know is gone.
 
     Args:
         model: A trained conditional model.
         people: Answers at which gradients are taken.
         seeds: Randomized copies of each kind.
         draws: Antithetic draws per person.
-        seed: Of latents and shuffles.
+        seed: Of latents and weights.
 
     Returns:
         Per part of the model that is ``randomized`` and tissue: mean ``spearman`` correlation of
@@ -50,7 +51,7 @@ def randomization_check(
     for name, parts in RANDOMIZED.items():
         others = np.stack(
             [
-                _sizes(shuffled(model, *parts, seed=seed + 1 + i), people, draws, seed)
+                _sizes(randomized(model, *parts, seed=seed + 1 + i), people, draws, seed)
                 for i in range(seeds)
             ]
         )
@@ -63,23 +64,24 @@ def randomization_check(
 
 
 @torch.no_grad()
-def shuffled(model: Family, reader: bool, drawer: bool, *, seed: int) -> Family:
-    """Return a copy with shuffled weights.
+def randomized(model: Family, reader: bool, drawer: bool, *, seed: int) -> Family:
+    """Return a copy whose weights know nothing.
 
     Args:
         model: A conditional model.
-        reader: Shuffle the weights of the parts that a conditional model has on top of its
-            unconditional ancestor: they read the answers.
-        drawer: Shuffle all other weights.
-        seed: Of the shuffles.
+        reader: Randomize the parts that a conditional model has on top of its unconditional
+            ancestor: they read the answers.
+        drawer: Randomize all other weights.
+        seed: Of the weights.
     """
-    randomized = copy.deepcopy(model)
+    ignorant = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    for name, weights in randomized.named_parameters():
+    for name, weights in ignorant.named_parameters():
         if reader if name.startswith(model.conditional_parts) else drawer:
-            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-            weights.copy_(weights.flatten()[order].view_as(weights))
-    return randomized
+            n = weights.numel()
+            drawn = torch.randint(n, (n,), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[drawn].view_as(weights))
+    return ignorant
 
 
 def _sizes(model: Family, people: pd.DataFrame, draws: int, seed: int) -> np.ndarray:

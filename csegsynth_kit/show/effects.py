@@ -17,7 +17,7 @@ from nilearn.plotting import plot_stat_map
 from csegsynth_kit.analysis.effect_maps import EffectMaps
 from csegsynth_kit.constants import COLORS, MEASURED
 
-#: Orange to purple: told apart with every kind of color vision.
+#: Purple (less) to orange (more): told apart with every kind of color vision.
 DIVERGING = "PuOr_r"
 #: Where the three slices cut (mm, MNI space): basal ganglia and lateral ventricles.
 _CUT_MM = (8.0, -14.0, 14.0)
@@ -29,7 +29,7 @@ _LIMIT_PERCENTILE = 99.5
 _TEMPLATE_MM = 2
 
 
-def effect_figure(named: Mapping[str, EffectMaps], *, width: float = 2.6) -> Figure:
+def effect_figure(named: Mapping[str, EffectMaps], *, width: float = 2.9) -> Figure:
     """Draw effect maps on the template, one row per name and one column per tissue.
 
     All panels have the same limits, symmetric about 0. Maps of a grid in native space have no
@@ -70,7 +70,9 @@ def effect_figure(named: Mapping[str, EffectMaps], *, width: float = 2.6) -> Fig
                 black_bg=False,
             )
             if row is axes[0]:
-                ax.set_title(tissue, fontsize=9, color=COLORS[tissue])
+                place = ax.get_position()
+                above = (place.x0 + place.x1) / 2, place.y1
+                figure.text(*above, tissue, ha="center", va="bottom", fontsize=9)
         place = row[0].get_position()
         middle = (place.y0 + place.y1) / 2
         figure.text(0.005, middle, name, rotation=90, va="center", fontsize=8)

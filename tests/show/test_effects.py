@@ -35,7 +35,8 @@ def test_limits_are_shared_and_symmetric():
     bar = figure.axes[-1]
     np.testing.assert_allclose(bar.get_ylim(), (-0.3, 0.3), atol=1e-6)
     assert bar.get_ylabel() == "Probability per SD"
-    assert [t.get_text() for t in figure.texts] == ["model", "regression"]
+    texts = [t.get_text() for t in figure.texts]
+    assert texts == ["WM", "GM", "CSF", "model", "regression"]
 
 
 def test_a_model_without_effect_can_be_drawn():
