@@ -102,7 +102,7 @@ def of_lassos(times: int, refits: int) -> pd.DataFrame:
         features = Features.fit(cohort.table, cohort.feature_columns)
         x = torch.from_numpy(features.inputs(features.encode(cohort.table)))
         x = torch.cat([x[:, : len(FEATURES)], x[:, :1] ** 2], dim=1)
-        y = torch.from_numpy(cohort.volumes.to_numpy())
+        y = torch.tensor(cohort.volumes.to_numpy())
         y = (y - y.mean(0)) / y.std(0)
         sd = cohort.volumes.std().to_numpy()
         persons = np.array(cohort.ids)

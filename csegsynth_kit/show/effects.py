@@ -51,7 +51,7 @@ def effect_figure(named: Mapping[str, EffectMaps], *, width: float = 2.9) -> Fig
         squeeze=False,
     )
     figure.subplots_adjust(0.04, 0.02, 0.88, 1 - 0.3 / (height + 0.35), 0.02, 0.04)
-    for row, (name, effects) in zip(axes, named.items(), strict=True):
+    for i, (row, (name, effects)) in enumerate(zip(axes, named.items(), strict=True)):
         for ax, tissue, change in zip(row, MEASURED, effects.change.numpy(), strict=False):
             ax.set_axis_off()
             plot_stat_map(
@@ -69,7 +69,7 @@ def effect_figure(named: Mapping[str, EffectMaps], *, width: float = 2.9) -> Fig
                 draw_cross=False,
                 black_bg=False,
             )
-            if row is axes[0]:
+            if i == 0:
                 place = ax.get_position()
                 above = (place.x0 + place.x1) / 2, place.y1
                 figure.text(*above, tissue, ha="center", va="bottom", fontsize=9)
