@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 
 from csegsynth_kit.analysis.generate import checked_people, latents_of
+from csegsynth_kit.analysis.importance_groups import group_effects, single_questions
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import volumes_ml
@@ -64,25 +65,27 @@ def gradient_importance(
 
     Returns:
         One row per question and tissue: ``effect_ml``, the mean gradient (mL per standard
-        deviation; for a question with k > 2 unordered answers the root mean square over its
-        k columns), its 95 % interval over people ``effect_low`` and ``effect_high``,
-        ``importance_ml``, the mean absolute gradient, and ``n``.
+        deviation; for a question with k > 2 unordered answers the SD of the changes from the
+        average to each of them), its 95 % interval over people ``effect_low`` and ``effect_high``,
+        ``importance_ml``, the mean over people of its size, and ``n``.
 
         The interval tells how the effect varies between samples of people for this one model,
         not how it would vary had the model been trained on other people.
     """
+    features = model.features
     gradients = volume_gradients(model, people, draws=draws, seed=seed)
     rows = np.random.default_rng(seed).integers(0, len(people), (times, len(people)))
+    questions = single_questions(features)
+    effects = group_effects(gradients.mean(axis=0), features, questions)
+    resampled = group_effects(_means(gradients, rows), features, questions)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    sizes = np.abs(group_effects(gradients, features, questions)).mean(axis=0)
     table = []
-    for i, question in enumerate(model.features.questions):
-        own = gradients[:, model.features.question == i]
-        resampled = _effect(own[rows].mean(axis=1))
-        low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-        effect, size = _effect(own.mean(axis=0)[None])[0], np.abs(own).mean(axis=(0, 1))
+    for i, question in enumerate(questions):
         for t, tissue in enumerate(MEASURED):
-            row = {"effect_ml": effect[t], "effect_low": low[t], "effect_high": high[t]}
+            row = {"effect_ml": effects[i, t], "effect_low": low[i, t], "effect_high": high[i, t]}
             entry = {"feature": question, "tissue": tissue, **row}
-            table.append({**entry, "importance_ml": size[t], "n": len(people)})
+            table.append({**entry, "importance_ml": sizes[i, t], "n": len(people)})
     return pd.DataFrame(table)
 
 
@@ -99,9 +102,9 @@ def _of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -
     return total
 
 
-def _effect(mean: np.ndarray) -> np.ndarray:
-    """Reduce (B, k, 3) mean gradients of one question's columns to (B, 3)."""
-    return mean[:, 0] if mean.shape[1] == 1 else np.sqrt((mean**2).mean(axis=1))
+def _means(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Means (B, F, 3) of (N, F, 3) gradients over (B, N) rows."""
+    return np.stack([gradients[chosen].mean(axis=0) for chosen in rows])
 
 
 def _chunk_gradients(model: Family, latents: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

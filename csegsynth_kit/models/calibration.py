@@ -41,10 +41,12 @@ class VolumeTarget:
 
     Args:
         mean: (N, 3) expected volumes of the training participants.
+        slopes: (F, 3) of the regression; most are 0.
         covariance: (3, 3) of what is left over, in participants the regression has not seen.
     """
 
     mean: Tensor
+    slopes: Tensor
     covariance: Tensor
 
 
@@ -65,18 +67,22 @@ def volume_target(
             slopes of age would make trajectories flat.
     """
     x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
-    x[:, list(free)] *= _FREE
+    scale = np.ones(x.shape[1])
+    scale[list(free)] = _FREE
+    x *= scale
     persons = range(len(x)) if persons is None else persons
     folds = PredefinedSplit(folds_of(persons, _FOLDS, seed=0))
-    means, residuals = [], []
+    means, slopes, residuals = [], [], []
     for one in y.T:
         fit = LassoCV(alphas=_PENALTIES, cv=folds).fit(x, one)
         means.append(fit.predict(x))
+        slopes.append(fit.coef_ * scale)
         residuals.append(one - cross_val_predict(Lasso(fit.alpha_), x, one, cv=folds))
     left = np.stack(residuals, axis=1)
     covariance = left.T @ left / len(left)
     return VolumeTarget(
         torch.from_numpy(np.stack(means, axis=1)).to(volumes),
+        torch.from_numpy(np.stack(slopes, axis=1)).to(volumes),
         torch.from_numpy(covariance).to(volumes),
     )
 
@@ -103,9 +109,7 @@ def calibrate(
         persons: (N,) person of each row, where rows may share one.
     """
     everything = transform.expanded(features)
-    squares = range(features.shape[1], everything.shape[1])
-    free = [*transform.squared, *squares]
-    target = volume_target(everything, volumes, persons, free=free)
+    target = volume_target(everything, volumes, persons, free=transform.curved)
     chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
     expanded = transform.expanded(chosen)
     design = F.pad(expanded, (0, 1), value=1.0)

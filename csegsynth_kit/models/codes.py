@@ -1,5 +1,6 @@
 """What the families share whose generator turns a code into a map: GAN, alpha-GAN and VAE."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -146,17 +147,29 @@ class CodeFamily(Family):
         if self.config.regression_start and self.conditional:
             with torch.no_grad():
                 codes = torch.cat([self.encode(maps) for maps in training.maps()])
-            inputs = training.features[:, : self.n_inputs]
-            start_from_regression(self.transform, inputs, codes)
-            if self.config.volume_start:
-                volumes = terms.true_volumes(self, training.volumes)
-                calibrate(
-                    self.transform,
-                    self._volumes_of_codes,
-                    inputs,
-                    volumes,
-                    persons=training.persons,
-                )
+            self.start_transform(codes, training.features, training.volumes, training.persons)
+
+    def start_transform(
+        self,
+        codes: Tensor,
+        features: Tensor,
+        volumes_ml: Tensor,
+        persons: Sequence[str] | None = None,
+    ) -> None:
+        """Start a freshly built compact T where regressions on features lead to.
+
+        Args:
+            codes: (N, L) codes of training participants' maps.
+            features: (N, n_inputs) of the same participants.
+            volumes_ml: (N, 3) their volumes (mL).
+            persons: (N,) person of each row, where rows may share one.
+        """
+        inputs = features[:, : self.n_inputs]
+        start_from_regression(self.transform, inputs, codes)
+        if self.config.volume_start:
+            volumes = terms.true_volumes(self, volumes_ml)
+            of_codes = self._volumes_of_codes
+            calibrate(self.transform, of_codes, inputs, volumes, persons=persons)
 
     def _volumes_of_codes(self, codes: Tensor) -> Tensor:
         return self.standardized_volumes(self.generator(codes).float().softmax(1))

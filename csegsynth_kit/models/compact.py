@@ -201,6 +201,12 @@ class CompactTransform(nn.Module):
         """Append squares to (N, F) features."""
         return torch.cat([features, features[:, self.squared] ** 2], dim=1)
 
+    @property
+    def curved(self) -> list[int]:
+        """Columns of :meth:`expanded` that hold squared features, as they are and squared."""
+        columns = self.linear.in_features
+        return [*self.squared, *range(columns - len(self.squared), columns)]
+
 
 def coarse_grid(grid: Grid, doublings: int) -> Grid:
     """Return the template grid, or raise ConfigError if ``grid`` does not divide."""
