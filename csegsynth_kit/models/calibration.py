@@ -30,6 +30,8 @@ _FOLDS = 10
 _DAMPING = 1e-3
 #: Penalties among which cross-validation chooses, per standard deviation.
 _PENALTIES = np.geomspace(1.0, 1e-3, 30)
+#: The larger a feature is, the smaller its slope and the penalty on it.
+_FREE = 100.0
 _AT_ONCE = 32
 
 
@@ -47,7 +49,11 @@ class VolumeTarget:
 
 
 def volume_target(
-    features: Tensor, volumes: Tensor, persons: Sequence[str] | None = None
+    features: Tensor,
+    volumes: Tensor,
+    persons: Sequence[str] | None = None,
+    *,
+    free: Sequence[int] = (),
 ) -> VolumeTarget:
     """Regress volumes on features, by the lasso: most answers tell nothing.
 
@@ -55,8 +61,11 @@ def volume_target(
         features: (N, F) of the training participants.
         volumes: (N, 3) of the same, in training standard deviations.
         persons: (N,) person of each row, where rows may share one.
+        free: Features that are not penalized, because they surely tell something: shrunk
+            slopes of age would make trajectories flat.
     """
     x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
+    x[:, list(free)] *= _FREE
     persons = range(len(x)) if persons is None else persons
     folds = PredefinedSplit(folds_of(persons, _FOLDS, seed=0))
     means, residuals = [], []
@@ -93,7 +102,10 @@ def calibrate(
         volumes: (N, 3) their volumes, in training standard deviations.
         persons: (N,) person of each row, where rows may share one.
     """
-    target = volume_target(transform.expanded(features), volumes, persons)
+    everything = transform.expanded(features)
+    squares = range(features.shape[1], everything.shape[1])
+    free = [*transform.squared, *squares]
+    target = volume_target(everything, volumes, persons, free=free)
     chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
     expanded = transform.expanded(chosen)
     design = F.pad(expanded, (0, 1), value=1.0)

@@ -110,3 +110,20 @@ def test_volumes_that_move_together_do_no_harm(people, volumes_of):
     calibrate(transform, lambda code: volumes_of(code)[:, :1].expand(-1, 3), features, alike)
     assert transform.mix.weight.abs().max() < 5
     assert transform.linear.weight.abs().max() < 5
+
+
+def test_free_features_are_not_shrunk():
+    """Alone with noise, a free feature has its least-squares slope, a penalized one less."""
+    g = generator()
+    features = torch.randn(80, 6, generator=g)
+    volumes = 0.5 * features[:, :1] + torch.randn(80, 3, generator=g)
+    slopes = {}
+    for name, free in (("free", [0]), ("shrunk", [])):
+        mean = volume_target(features, volumes, free=free).mean.double()
+        design = torch.cat([features, torch.ones(80, 1)], dim=1).double()
+        slopes[name] = torch.linalg.lstsq(design, mean).solution[0]
+        kept = torch.linalg.lstsq(design, mean).solution[1:6] != 0
+        assert kept.any()
+    design = torch.cat([features, torch.ones(80, 1)], dim=1).double()
+    full = torch.linalg.lstsq(design, volumes.double()).solution[0]
+    assert ((slopes["free"] - full).abs() < 0.5 * (slopes["shrunk"] - full).abs()).all()
