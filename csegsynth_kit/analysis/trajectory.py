@@ -22,7 +22,7 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import TableError
 from csegsynth_kit.models import Family
 
-CROSS_SECTIONAL = "These curves compare people of different ages; nobody was followed over time."
+CROSS_SECTIONAL = "This compares people of different ages; nobody was followed over time."
 #: Share of the ages that each point of a smooth curve is a local line through.
 _LOWESS_SHARE = 0.3
 

@@ -142,8 +142,9 @@ def test_moved_maps_are_nearer_to_the_true_counterfactual_than_no_change(model, 
 
     table = counterfactual_errors({"ours": model}, cohort, cohort, Known())
     errors = table.pivot(index="predictor", columns="tissue", values="mae_ml")
-    assert errors.loc["ours", "WM"] < 0.7 * errors.loc["no change", "WM"]
-    assert errors.loc["regression", "WM"] < 0.5 * errors.loc["no change", "WM"]
+    assert (errors.loc["ours"] < errors.loc["no change"]).all()
+    assert errors.loc["ours", "CSF"] < 0.6 * errors.loc["no change", "CSF"]
+    assert (errors.loc["regression"] < 0.5 * errors.loc["no change"]).all()
 
 
 def test_other_ages_are_those_of_others():
