@@ -10,16 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy.stats import t
+from statsmodels.nonparametric.smoothers_lowess import lowess
 
+from csegsynth_kit.analysis.contrast import VolumeRegression
+from csegsynth_kit.analysis.draws import with_monte_carlo_error
 from csegsynth_kit.analysis.generate import grid_of_people, predict_shared_volumes
+from csegsynth_kit.analysis.support import Support
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import TableError
 from csegsynth_kit.models import Family
 
-CROSS_SECTIONAL = "These curves compare people of different ages; nobody was followed over time."
+CROSS_SECTIONAL = "This compares people of different ages; nobody was followed over time."
+#: Share of the ages that each point of a smooth curve is a local line through.
+_LOWESS_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -77,19 +82,26 @@ def scenario(
 
 
 def simulate_trajectory(
-    model: Family, people: pd.DataFrame, *, draws: int = 16, seed: int = 0
+    model: Family,
+    people: pd.DataFrame,
+    *,
+    support: Support | None = None,
+    draws: int = 16,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Volumes along a scenario, with the same latents at every age.
 
     Args:
         model: A trained conditional model.
         people: One row per age, from :func:`scenario`.
+        support: The training participants as neighbors.
         draws: Individuals who share the answers; each keeps its latent over all ages.
         seed: Of the latents.
 
     Returns:
         Tidy table: ``age_years``, ``draw``, ``tissue``, ``volume_ml``, and ``supported``:
-        whether training participants reach this age.
+        whether training participants are near this person at this age (without ``support``,
+        only whether any reach this age).
     """
     _require_age(model.features)
     volumes = predict_shared_volumes(model, people, n=draws, seed=seed)
@@ -99,7 +111,54 @@ def simulate_trajectory(
         [ages, range(draws), MEASURED], names=["age_years", "draw", "tissue"]
     )
     table = pd.DataFrame({"volume_ml": volumes.reshape(-1)}, index=index).reset_index()
-    return table.assign(supported=table["age_years"].between(youngest, oldest))
+    supported = (youngest <= ages) & (ages <= oldest)
+    if support is not None:
+        supported &= support.of(model.features.table_of(people))["supported"].to_numpy()
+    return table.assign(supported=np.repeat(supported, draws * len(MEASURED)))
+
+
+def smooth_curves(
+    trajectory: pd.DataFrame, ages_years: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """Smooth curve through the mean of draws of each tissue (statsmodels lowess).
+
+    Args:
+        trajectory: From :func:`simulate_trajectory`, at 4 ages or more.
+        ages_years: Where the curve is wanted; every half year by default.
+
+    Returns:
+        ``age_years``, ``tissue``, ``volume_ml``.
+    """
+    means = trajectory.groupby(["tissue", "age_years"])["volume_ml"].mean()
+    ages = means["GM"].index.to_numpy(float)
+    wanted = np.arange(ages[0], ages[-1] + 0.01, 0.5) if ages_years is None else ages_years
+    wanted = np.asarray(wanted, float)
+    share = min(1.0, max(_LOWESS_SHARE, 4 / len(ages)))  # a local line needs a few points
+    parts = []
+    for tissue in MEASURED:
+        values = lowess(means[tissue].to_numpy(), ages, frac=share, it=0, xvals=wanted)
+        parts.append(pd.DataFrame({"age_years": wanted, "tissue": tissue, "volume_ml": values}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def peak_age(
+    model: Family,
+    person: Mapping,
+    *,
+    tissue: str = "WM",
+    regression: AgeRegression | None = None,
+    draws: int = 16,
+    seed: int = 0,
+) -> float:
+    """Age (years) at which the mean of draws is largest, of those training participants reach.
+
+    It is the youngest or oldest of them where the volume only falls or rises.
+    """
+    youngest, oldest = model.features.support[model.features.questions.index("age")]
+    ages = np.arange(np.ceil(youngest), np.floor(oldest) + 1)
+    people = scenario(person, ages, regression=regression)
+    volumes = predict_shared_volumes(model, people, n=draws, seed=seed).mean(1)
+    return float(ages[volumes[:, MEASURED.index(tissue)].argmax()])
 
 
 def regression_lines(
@@ -146,6 +205,7 @@ def slopes(
     regression: AgeRegression,
     *,
     around: Sequence[float] = (30, 50, 70),
+    linear: VolumeRegression | None = None,
     truth: Truth | None = None,
     draws: int = 32,
     seed: int = 0,
@@ -158,6 +218,7 @@ def slopes(
         regression: How the other answers go with age.
         around: Ages (years); the slope is over the decade around each. Decades the training
             participants do not span are left out.
+        linear: Regression of volumes on the answers of the training participants.
         truth: The truth behind the cohort, where it is known.
         draws: Individuals whose mean is taken.
         seed: Of the latents.
@@ -166,7 +227,8 @@ def slopes(
         ``scenario``, ``age_years``, ``tissue``, ``slope_ml_per_decade``, ``true_slope``, and
         ``monte_carlo_error``: the half-width of the 95 % interval from so few draws. It says
         nothing of the error of the model, which only the truth, or other training participants,
-        can tell.
+        can tell. With ``linear``, ``regression_low`` and ``regression_high``: the 95 % interval
+        that so many training participants leave to the slope, however it is estimated.
     """
     youngest, oldest = model.features.support[model.features.questions.index("age")]
     centers = [age for age in around if youngest <= age - 5 and age + 5 <= oldest]
@@ -175,17 +237,20 @@ def slopes(
         for center in centers:
             people = scenario(person, (center - 5, center + 5), regression=moving)
             volumes = predict_shared_volumes(model, people, n=draws, seed=seed)
-            change = volumes[1] - volumes[0]
-            pairs = change.reshape(2, -1, len(MEASURED)).mean(0)  # antithetic twins
-            margin = t.ppf(0.975, len(pairs) - 1) * pairs.std(0, ddof=1) / np.sqrt(len(pairs))
+            (mean,), (margin,) = with_monte_carlo_error(volumes[1:] - volumes[:1])
             known = np.full(len(MEASURED), np.nan)
+            if linear is not None:
+                checked = model.features.table_of(people)
+                (sampled,) = linear.contrast(checked.iloc[:1], checked.iloc[1:])
             if truth is not None:
                 known = np.subtract(*truth.predict(people)[::-1])
             for i, tissue in enumerate(MEASURED):
-                slope = pairs[:, i].mean()
-                estimate = {"slope_ml_per_decade": slope, "true_slope": known[i]}
-                about = {"scenario": name, "age_years": center, "tissue": tissue}
-                rows.append({**about, **estimate, "monte_carlo_error": margin[i]})
+                row = {"scenario": name, "age_years": center, "tissue": tissue}
+                row |= {"slope_ml_per_decade": mean[i], "true_slope": known[i]}
+                row |= {"monte_carlo_error": margin[i]}
+                if linear is not None:
+                    _, row["regression_low"], row["regression_high"] = sampled[i]
+                rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,6 @@
 """Charts of models: axes in, axes out; units on every axis; only :func:`save` writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,6 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import COLORS, MEASURED
 
 #: Least height of a history's axis, relative to its values.
@@ -167,71 +166,6 @@ def importance(
     ax.invert_yaxis()
     ax.set(xlabel=f"{tissue} effect (mL per SD of the answer)")
     return ax
-
-
-def trajectory(
-    table: pd.DataFrame,
-    lines: pd.DataFrame,
-    truth: pd.Series | None = None,
-    *,
-    tissue: str = "GM",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw volumes over age with regression line and 95 % band.
-
-    Args:
-        table: From ``analysis.trajectory.simulate_trajectory``.
-        lines: From ``analysis.trajectory.regression_lines``.
-        truth: Expected volume (mL) indexed by age, where it is known.
-        tissue: Which tissue.
-        ax: Where to draw.
-    """
-    ax = plt.gca() if ax is None else ax
-    rows = table[table["tissue"] == tissue]
-    line = lines[lines["tissue"] == tissue]
-    alpha = np.where(rows["supported"], 0.35, 0.08)
-    ax.scatter(
-        rows["age_years"], rows["volume_ml"], s=6, color=COLORS[tissue], alpha=alpha, linewidths=0
-    )
-    mean = rows.groupby("age_years")["volume_ml"].mean()
-    ax.plot(mean.index, mean, color=COLORS[tissue], linewidth=2, label="mean of draws")
-    ax.plot(line["age_years"], line["line_ml"], color="#555555", linewidth=1, label="regression")
-    ax.fill_between(
-        line["age_years"], line["low_ml"], line["high_ml"], color="#555555", alpha=0.2, linewidth=0
-    )
-    if truth is not None:
-        ax.plot(truth.index, truth, **_TRUTH, label="truth")
-    ax.set(xlabel="Age (years)", ylabel=f"{tissue} volume (mL)")
-    return ax
-
-
-def trajectories(
-    curves: Mapping[str, pd.DataFrame],
-    lines: Mapping[str, pd.DataFrame],
-    people: Mapping[str, pd.DataFrame],
-    truth: Truth | None = None,
-) -> Figure:
-    """Draw scenarios in rows and tissues in columns; see :func:`trajectory`."""
-    figure, axes = plt.subplots(
-        len(curves),
-        len(MEASURED),
-        figsize=(3.1 * len(MEASURED), 2.5 * len(curves)),
-        layout="constrained",
-        squeeze=False,
-        sharey="col",
-        sharex=True,
-    )
-    for i, (row, (name, curve)) in enumerate(zip(axes, curves.items(), strict=True)):
-        expected = None if truth is None else truth.predict(people[name])
-        for t, (ax, tissue) in enumerate(zip(row, MEASURED, strict=True)):
-            known = None
-            if expected is not None:
-                known = pd.Series(expected[:, t], index=people[name]["age"].to_numpy())
-            trajectory(curve, lines[name], known, tissue=tissue, ax=ax)
-            ax.set_title(f"{name}: {tissue}")
-            ax.set_xlabel("Age (years)" if i == len(axes) - 1 else "")
-    shared_legend(figure, axes[0])
-    return figure
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -5,10 +5,12 @@ import pytest
 from csegsynth_kit.analysis.generate import predict_shared_volumes
 from csegsynth_kit.analysis.trajectory import (
     AgeRegression,
+    peak_age,
     regression_lines,
     scenario,
     simulate_trajectory,
     slopes,
+    smooth_curves,
 )
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.schema import Column
@@ -96,3 +98,30 @@ def test_a_model_without_age_has_no_trajectories(aging):
     features = Features.fit(table, (Column("score", "continuous"),))
     with pytest.raises(TableError, match="no feature 'age'"):
         AgeRegression.fit(table, features)
+
+
+def test_smooth_curves_pass_through_straight_lines_and_soften_jumps():
+    ages = np.linspace(20, 80, 13)
+    rows = [
+        {"age_years": age, "draw": d, "tissue": tissue, "volume_ml": slope * age + d}
+        for age in ages
+        for d in (0, 1)
+        for tissue, slope in (("WM", 1.0), ("GM", -2.0), ("CSF", 3.0))
+    ]
+    table = pd.DataFrame(rows)
+    smooth = smooth_curves(table)
+    for tissue, slope in (("WM", 1.0), ("GM", -2.0), ("CSF", 3.0)):
+        own = smooth[smooth["tissue"] == tissue]
+        np.testing.assert_allclose(own["volume_ml"], slope * own["age_years"] + 0.5, atol=1e-6)
+    bent = table.assign(volume_ml=np.where(table["age_years"] == 50, 99.0, 0.0))
+    at_jump = smooth_curves(bent, [50.0])
+    assert (at_jump["volume_ml"].between(1, 98)).all()
+
+
+def test_peak_is_the_age_of_the_largest_mean(model):
+    person = {"age": 40, "sex": "male"}
+    peak = peak_age(model, person, draws=4, seed=1)
+    youngest, oldest = model.features.support[0]
+    ages = np.arange(np.ceil(youngest), np.floor(oldest) + 1)
+    volumes = predict_shared_volumes(model, scenario(person, ages), n=4, seed=1).mean(1)
+    assert peak == ages[volumes[:, 0].argmax()]
