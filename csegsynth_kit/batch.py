@@ -63,7 +63,8 @@ def run_series(
         out: Folder of executed notebooks, HTML pages, figures and tables.
         parameters: Values for the notebooks' *parameters* cells.
         families: Notebooks with a parameter ``family`` are executed for each of them, those
-            with a parameter ``families`` once for all; the others do not depend on it.
+            with a parameter ``families`` once for all, to compare them, and what follows a
+            comparison for the last family only; the others do not depend on it.
         progress: Show a progress bar over notebooks.
 
     Returns:
@@ -75,7 +76,11 @@ def run_series(
             there is kept.
     """
     out = Path(out).resolve()
-    tasks = [task for notebook in notebooks for task in _tasks(notebook, parameters, families)]
+    tasks, asked = [], families
+    for notebook in notebooks:
+        tasks += _tasks(notebook, parameters, asked)
+        if "families" in papermill.inspect_notebook(notebook):
+            asked = families[-1:]
     folder = out / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     for notebook in notebooks:  # What an earlier series left of them is not of this one.

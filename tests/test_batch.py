@@ -64,6 +64,9 @@ def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):
     write_notebook(
         folder / "03_all.ipynb", seen.format("families"), parameters="families = ''\nout = ''"
     )
+    write_notebook(
+        folder / "04_one.ipynb", seen.format("family"), parameters="family = ''\nout = ''"
+    )
     index = run_series(
         find_notebooks(folder),
         tmp_path / "out",
@@ -72,7 +75,7 @@ def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):
         progress=False,
     )
     lines = (folder / "seen.txt").read_text().split()
-    assert lines == ["once", "cvae", "csegsynth", "cvae,csegsynth"]
+    assert lines == ["once", "cvae", "csegsynth", "cvae,csegsynth", "csegsynth"]
     page = index.read_text()
     assert 'href="notebooks/02_each-cvae.html">Title of 02_each (C-VAE)<' in page
     assert 'href="notebooks/02_each.html">Title of 02_each<' in page
