@@ -87,7 +87,8 @@ class Intervals:
         With ``train``, training participants count as well, each left out of a lasso that is
         fitted to the others (cross-conformal: Barber et al. 2021, doi:10.1214/20-AOS1965). The
         model itself saw them; so their errors are the lasso's, multiplied by the ratio of the
-        model's to the lasso's mean error on validation people, whom neither saw. This is right
+        model's to the lasso's mean error on validation people, whom neither saw. (Validation
+        people count with their lasso errors as well: scores must all be of one kind.) This is right
         as far as errors of model and lasso are distributed alike but for their size. Our
         presets start from that lasso.
 

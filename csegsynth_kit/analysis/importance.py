@@ -9,6 +9,7 @@ from csegsynth_kit.analysis.importance_groups import group_effects, single_quest
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import volumes_ml
+from csegsynth_kit.metrics.volumes import resamples
 from csegsynth_kit.models import Family
 
 _CHUNK = 16
@@ -74,10 +75,9 @@ def gradient_importance(
     """
     features = model.features
     gradients = volume_gradients(model, people, draws=draws, seed=seed)
-    rows = np.random.default_rng(seed).integers(0, len(people), (times, len(people)))
     questions = single_questions(features)
     effects = group_effects(gradients.mean(axis=0), features, questions)
-    resampled = group_effects(_means(gradients, rows), features, questions)
+    resampled = group_effects(resampled_means(gradients, times, seed), features, questions)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
     sizes = np.abs(group_effects(gradients, features, questions)).mean(axis=0)
     table = []
@@ -87,6 +87,17 @@ def gradient_importance(
             entry = {"feature": question, "tissue": tissue, **row}
             table.append({**entry, "importance_ml": sizes[i, t], "n": len(people)})
     return pd.DataFrame(table)
+
+
+def resampled_means(values: np.ndarray, times: int, seed: int) -> np.ndarray:
+    """Means (B, ...) of (N, ...) values over bootstrap resamples of people."""
+    return np.einsum("bn,n...->b...", resample_shares(len(values), times, seed), values)
+
+
+def resample_shares(n: int, times: int, seed: int) -> np.ndarray:
+    """Share (B, n) that each of ``n`` people has of each resample."""
+    rows = resamples(n, times=times, seed=seed)
+    return np.stack([np.bincount(own, minlength=n) for own in rows]) / n
 
 
 def _of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
@@ -100,11 +111,6 @@ def _of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -
         imputed = features.impute(np.where(pattern, np.nan, np.eye(len(pattern))))
         total[here] = imputed @ gradients[here]
     return total
-
-
-def _means(gradients: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Means (B, F, 3) of (N, F, 3) gradients over (B, N) rows."""
-    return np.stack([gradients[chosen].mean(axis=0) for chosen in rows])
 
 
 def _chunk_gradients(model: Family, latents: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

@@ -11,12 +11,11 @@ import torch
 from captum.attr import IntegratedGradients
 
 from csegsynth_kit.analysis.generate import checked_people, latents_of, predict_volumes
-from csegsynth_kit.analysis.importance import volume_gradients
+from csegsynth_kit.analysis.importance import resample_shares, resampled_means, volume_gradients
 from csegsynth_kit.analysis.importance_groups import Groups, checked_groups, group_effects
 from csegsynth_kit.analysis.importance_scores import Importance, with_percentiles
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.maps import volumes_ml
-from csegsynth_kit.metrics.volumes import resamples
 from csegsynth_kit.models import Family
 
 #: Resamples: enough for a 95 % interval, few enough for the ranks of all.
@@ -50,7 +49,7 @@ def by_gradient(
     """
     groups = checked_groups(model.features, groups)
     gradients = volume_gradients(model, people, draws=draws, seed=seed)
-    means = _resampled_means(gradients, times, seed)
+    means = resampled_means(gradients, times, seed)
     return with_percentiles(
         group_effects(gradients.mean(axis=0), model.features, groups),
         group_effects(means, model.features, groups),
@@ -135,7 +134,7 @@ def by_integrated_gradients(
     sizes = np.abs(np.stack(sums, axis=1))
     return with_percentiles(
         sizes.mean(axis=0),
-        _resampled_means(sizes, times, seed),
+        resampled_means(sizes, times, seed),
         method="integrated gradients",
         unit="mL",
         groups=tuple(groups),
@@ -196,18 +195,7 @@ def by_permutation(
 
 def _rise(rises: np.ndarray, times: int, seed: int, **described) -> Importance:
     """Average (P, G, N, 3) rises of errors, and resample shuffles and people."""
-    people = _counts(rises.shape[2], times, seed)
-    shuffles = _counts(rises.shape[0], times, seed + 1)
+    people = resample_shares(rises.shape[2], times, seed)
+    shuffles = resample_shares(rises.shape[0], times, seed + 1)
     resampled = np.einsum("bp,pgnv,bn->bgv", shuffles, rises, people, optimize=True)
     return with_percentiles(rises.mean(axis=(0, 2)), resampled, **described)
-
-
-def _resampled_means(own: np.ndarray, times: int, seed: int) -> np.ndarray:
-    """Means (B, ...) of (N, ...) values over resampled people."""
-    return np.einsum("bn,n...->b...", _counts(len(own), times, seed), own)
-
-
-def _counts(n: int, times: int, seed: int) -> np.ndarray:
-    """Share (B, n) that each person has of each resample."""
-    rows = resamples(n, times=times, seed=seed)
-    return np.stack([np.bincount(own, minlength=n) for own in rows]) / n

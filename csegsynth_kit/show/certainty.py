@@ -12,6 +12,7 @@ from csegsynth_kit.analysis.certainty import COVERED
 from csegsynth_kit.analysis.questions import LOSSES, MODEL, REFITTED
 from csegsynth_kit.constants import COLORS, MEASURED
 from csegsynth_kit.show.brains import slice_aspect, slice_of
+from csegsynth_kit.show.tables import interval_cell
 
 _COLORS = {**COLORS, "all three": "#333333"}
 _RANGE = {"color": "#DDDDDD", "linewidth": 0, "zorder": 0}
@@ -28,8 +29,8 @@ def wide_coverage(table: pd.DataFrame, *, group: str = "everybody") -> pd.DataFr
     cells = rows.assign(
         nominal=[f"{100 * level:g} %" for level in rows["level"]],
         cell=[
-            f"{100 * row.covered:.1f} [{100 * row.covered_low:.1f}, {100 * row.covered_high:.1f}]"
-            for row in rows.itertuples()
+            interval_cell(*row, digits=1)
+            for row in (100 * rows[["covered", "covered_low", "covered_high"]]).to_numpy()
         ],
         expected=[
             f"{100 * row.expected_low:.1f} to {100 * row.expected_high:.1f}"

@@ -16,6 +16,7 @@ from nilearn.plotting import plot_stat_map
 
 from csegsynth_kit.analysis.effect_maps import EffectMaps
 from csegsynth_kit.constants import COLORS, MEASURED
+from csegsynth_kit.show.tables import interval_cell
 
 #: Purple (less) to orange (more): told apart with every kind of color vision.
 DIVERGING = "PuOr_r"
@@ -153,9 +154,7 @@ def with_intervals(
         index: Column that names the rows.
         digits: After the point.
     """
-    text = [
-        f"{v:.{digits}f} [{a:.{digits}f}, {b:.{digits}f}]"
-        for v, a, b in table[[value, low, high]].itertuples(index=False)
-    ]
+    ends = table[[value, low, high]].itertuples(index=False, name=None)
+    text = [interval_cell(*row, digits=digits) for row in ends]
     wide = table.assign(text=text).pivot(index=index, columns="tissue", values="text")
     return wide.loc[list(dict.fromkeys(table[index])), list(MEASURED)].rename_axis(columns=None)

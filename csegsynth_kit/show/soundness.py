@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from csegsynth_kit.show.tables import interval_cell
+
 #: Columns that say what a row is of.
 _ABOUT = ("model", "predictor", "score", "scenario", "tissue")
 #: Columns that stand as they are.
@@ -23,10 +25,7 @@ def with_intervals(table: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFra
     short = table[[name for name in _ABOUT if name in table]].copy()
     for name, places in digits.items():
         ends = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False, name=None)
-        short[name] = [
-            "" if pd.isna(v) else f"{v:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
-            for v, low, high in ends
-        ]
+        short[name] = [interval_cell(*row, digits=places) for row in ends]
     for name in _PLAIN:
         if name in table:
             short[name] = table[name]

@@ -175,3 +175,10 @@ def stacked(named: Mapping[str, pd.DataFrame], column: str = "scenario") -> pd.D
     parts = [table.assign(**{column: name}) for name, table in named.items()]
     whole = pd.concat(parts, ignore_index=True)
     return whole[[column, *(name for name in whole.columns if name != column)]]
+
+
+def interval_cell(value: float, low: float, high: float, *, digits: int) -> str:
+    """Write ``value [low, high]``; nothing where there is no value."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
