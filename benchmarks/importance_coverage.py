@@ -100,15 +100,14 @@ def of_lassos(times: int, refits: int) -> pd.DataFrame:
     for seed in range(times):
         cohort = cohort_of_tables(seed)
         features = Features.fit(cohort.table, cohort.feature_columns)
-        x = torch.from_numpy(features.inputs(features.encode(cohort.table)))
-        x = torch.cat([x[:, : len(FEATURES)], x[:, :1] ** 2], dim=1)
+        x = torch.from_numpy(features.inputs(features.encode(cohort.table)))[:, : len(FEATURES)]
         y = torch.tensor(cohort.volumes.to_numpy())
         y = (y - y.mean(0)) / y.std(0)
         sd = cohort.volumes.std().to_numpy()
         persons = np.array(cohort.ids)
 
         def effects(chosen, x=x, y=y, persons=persons, sd=sd) -> np.ndarray:
-            target = volume_target(x[chosen], y[chosen], tuple(persons[chosen]))
+            target = volume_target(x[chosen], y[chosen], tuple(persons[chosen]), curved=(0,))
             return target.slopes.numpy()[: len(FEATURES)] * sd
 
         value = effects(np.arange(_N))

@@ -193,21 +193,19 @@ def _changes_of_slopes(
     model: CodeFamily, train: Cohort, people: pd.DataFrame, refits: int, seed: int
 ) -> np.ndarray:
     """Refit the regression of the volumes: (B, F, 3) changes of its mean slopes at ``people``."""
-    features, squared = model.features, list(model.transform.squared)
+    features, curved = model.features, list(model.transform.curved)
     inputs = torch.from_numpy(features.inputs(features.encode(train.table)))[:, : model.n_inputs]
-    expanded = model.transform.expanded(inputs)
     volumes = torch.tensor(train.volumes.to_numpy(), dtype=torch.float32)
     unit = model.volume_sd_ml.cpu()
     volumes = (volumes - model.volume_mean_ml.cpu()) / unit
     persons = np.asarray(train.persons, dtype=object)
-    own = features.impute(features.encode(people[list(features.questions)]).values)[:, squared]
+    own = features.impute(features.encode(people[list(features.questions)]).values)[:, curved]
 
     def slopes(rows: np.ndarray) -> np.ndarray:
-        names, free = tuple(persons[rows]), model.transform.curved
-        target = volume_target(expanded[rows], volumes[rows], names, free=free)
+        target = volume_target(inputs[rows], volumes[rows], tuple(persons[rows]), curved=curved)
         per_sd = (target.slopes * unit).double().numpy()
         mean = per_sd[: len(features.names)].copy()
-        for i, column in enumerate(squared):
+        for i, column in enumerate(curved):
             mean[column] += 2 * own[:, i].mean() * per_sd[model.n_inputs + i]
         return mean
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from csegsynth_kit.data.folds import folds_of
 from csegsynth_kit.models.base import Rng
-from csegsynth_kit.models.compact import CompactTransform
+from csegsynth_kit.models.compact import CompactTransform, with_powers
 
 #: Corrections; each removes nine tenths of what is left.
 _ROUNDS = 3
@@ -41,7 +41,7 @@ class VolumeTarget:
 
     Args:
         mean: (N, 3) expected volumes of the training participants.
-        slopes: (F, 3) of the regression; most are 0.
+        slopes: (F + squares, 3) of the regression; most are 0.
         covariance: (3, 3) of what is left over, in participants the regression has not seen.
     """
 
@@ -55,20 +55,24 @@ def volume_target(
     volumes: Tensor,
     persons: Sequence[str] | None = None,
     *,
-    free: Sequence[int] = (),
+    curved: Sequence[int] = (),
 ) -> VolumeTarget:
     """Regress volumes on features, by the lasso: most answers tell nothing.
+
+    Cubes are left out, though T has them: there they straighten what maps bend, here they
+    would take noise at the ends of the age range for ageing.
 
     Args:
         features: (N, F) of the training participants.
         volumes: (N, 3) of the same, in training standard deviations.
         persons: (N,) person of each row, where rows may share one.
-        free: Features that are not penalized, because they surely tell something: shrunk
-            slopes of age would make trajectories flat.
+        curved: Features that enter squared as well. They are not penalized, because they surely
+            tell something: shrunk slopes of age would make trajectories flat.
     """
-    x, y = features.cpu().double().numpy(), volumes.cpu().double().numpy()
+    expanded = with_powers(features, curved, 2)
+    x, y = expanded.cpu().double().numpy(), volumes.cpu().double().numpy()
     scale = np.ones(x.shape[1])
-    scale[list(free)] = _FREE
+    scale[[*curved, *range(features.shape[1], len(scale))]] = _FREE
     x *= scale
     persons = range(len(x)) if persons is None else persons
     folds = PredefinedSplit(folds_of(persons, _FOLDS, seed=0))
@@ -108,8 +112,7 @@ def calibrate(
         volumes: (N, 3) their volumes, in training standard deviations.
         persons: (N,) person of each row, where rows may share one.
     """
-    everything = transform.expanded(features)
-    target = volume_target(everything, volumes, persons, free=transform.curved)
+    target = volume_target(features, volumes, persons, curved=transform.curved)
     chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
     expanded = transform.expanded(chosen)
     design = F.pad(expanded, (0, 1), value=1.0)

@@ -120,8 +120,8 @@ class CodeFamily(Family):
         c = self.config
         if c.architecture == "published":
             return published.PublishedTransform(self.n_inputs, c.base)
-        squared = [i for i, name in enumerate(self.features.names) if name == "age"]
-        return kind(self.n_inputs, c.latent, c.hidden, squared)
+        curved = [i for i, name in enumerate(self.features.names) if name == "age"]
+        return kind(self.n_inputs, c.latent, c.hidden, curved)
 
     @property
     def energy_scored(self) -> bool:

@@ -172,15 +172,15 @@ class CompactTransform(nn.Module):
         n_features: Length of the features.
         latent: Length of the code.
         hidden: Width of the small network.
-        squared: Features that enter the linear part squared as well: brains do not age along
-            a straight line.
+        curved: Features that enter the linear part squared and cubed as well: brains do not
+            age along a straight line, and maps are curved in the code.
     """
 
-    def __init__(self, n_features: int, latent: int, hidden: int, squared: Sequence[int] = ()):
+    def __init__(self, n_features: int, latent: int, hidden: int, curved: Sequence[int] = ()):
         super().__init__()
-        self.squared = list(squared)
+        self.curved = list(curved)
         self.mix = nn.Linear(latent, latent, bias=False)
-        self.linear = nn.Linear(n_features + len(self.squared), latent)
+        self.linear = nn.Linear(n_features + 2 * len(self.curved), latent)
         self.nonlinear = mlp(n_features, hidden, 2 * latent)
         nn.init.eye_(self.mix.weight)
         for layer in (self.linear, self.nonlinear[-1]):
@@ -198,14 +198,14 @@ class CompactTransform(nn.Module):
         return shift + self.linear(self.expanded(features)), torch.tanh(log_spread)
 
     def expanded(self, features: Tensor) -> Tensor:
-        """Append squares to (N, F) features."""
-        return torch.cat([features, features[:, self.squared] ** 2], dim=1)
+        """Append squares and cubes of the curved ones to (N, F) features."""
+        return with_powers(features, self.curved, 3)
 
-    @property
-    def curved(self) -> list[int]:
-        """Columns of :meth:`expanded` that hold squared features, as they are and squared."""
-        columns = self.linear.in_features
-        return [*self.squared, *range(columns - len(self.squared), columns)]
+
+def with_powers(features: Tensor, columns: Sequence[int], highest: int) -> Tensor:
+    """Append powers of some columns, from the square up, to (N, F) features."""
+    some = features[:, list(columns)]
+    return torch.cat([features, *(some**power for power in range(2, highest + 1))], dim=1)
 
 
 def coarse_grid(grid: Grid, doublings: int) -> Grid:

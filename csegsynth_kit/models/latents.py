@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models.blocks import crop_to, mlp, pad_to, shuffle_down, shuffle_up
-from csegsynth_kit.models.compact import log_shares
+from csegsynth_kit.models.compact import log_shares, with_powers
 from csegsynth_kit.models.patches import PatchComponents
 from csegsynth_kit.models.start import ridge
 
@@ -122,7 +122,7 @@ class FeatureToken(nn.Module):
         hidden: Width of the network that makes the token.
         width: Of the token.
         latent_shape: Of the latents.
-        squared: Features that enter the expectation squared as well.
+        curved: Features that enter the expectation squared and cubed as well.
     """
 
     def __init__(
@@ -131,14 +131,14 @@ class FeatureToken(nn.Module):
         hidden: int,
         width: int,
         latent_shape: tuple[int, ...],
-        squared: Sequence[int],
+        curved: Sequence[int],
     ):
         super().__init__()
-        self.squared, self.latent_shape = list(squared), latent_shape
+        self.curved, self.latent_shape = list(curved), latent_shape
         self.token = mlp(n_features, hidden, width)
         #: Fixed once measured, so that the denoiser's target does not move.
         self.register_buffer(
-            "slopes", torch.zeros(math.prod(latent_shape), n_features + len(self.squared))
+            "slopes", torch.zeros(math.prod(latent_shape), n_features + 2 * len(self.curved))
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -156,8 +156,8 @@ class FeatureToken(nn.Module):
         return constant.unflatten(0, self.latent_shape)
 
     def expanded(self, features: Tensor) -> Tensor:
-        """Append squares to (N, F) features."""
-        return torch.cat([features, features[:, self.squared] ** 2], dim=1)
+        """Append squares and cubes of the curved ones to (N, F) features."""
+        return with_powers(features, self.curved, 3)
 
 
 class Denoiser(nn.Module):

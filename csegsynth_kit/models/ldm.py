@@ -60,9 +60,9 @@ class LDM(Family):
             concat=c.concat,
         )
         if self.conditional and c.token:
-            squared = [i for i, name in enumerate(features.names) if name == "age"]
+            curved = [i for i, name in enumerate(features.names) if name == "age"]
             self.transform = FeatureToken(
-                self.n_inputs, c.hidden, c.token, self.latent_shape, squared
+                self.n_inputs, c.hidden, c.token, self.latent_shape, curved
             )
         if c.unconditional.adversarial or c.conditional.adversarial:
             self.patch_critic = _patch_critic(c)

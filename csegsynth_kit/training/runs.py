@@ -22,6 +22,10 @@ from csegsynth_kit.training import checkpoint
 Stage = Literal["pretrain", "finetune"]
 STAGES = ("pretrain", "finetune")
 
+#: Raised with every change after which a configuration trains to other weights: a run of before
+#: must not pass for one of now.
+METHOD = 2
+
 
 @dataclass(frozen=True)
 class Run:
@@ -71,6 +75,7 @@ class Run:
             "seed": seed,
             "parent": parent.identity() if parent else None,
             "version": version("csegsynth_kit"),
+            "method": METHOD,
         }
         name = f"{family}-{stage}-{preset.name}-seed{seed}-{fingerprint(config)[:8]}"
         run = cls(Path(root) / name, config, parent)

@@ -112,18 +112,38 @@ def test_volumes_that_move_together_do_no_harm(people, volumes_of):
     assert transform.linear.weight.abs().max() < 5
 
 
-def test_free_features_are_not_shrunk():
-    """Alone with noise, a free feature has its least-squares slope, a penalized one less."""
+def test_curved_features_are_not_shrunk():
+    """What is left over has nothing to do with age or its square, unless they are penalized."""
     g = generator()
     features = torch.randn(80, 6, generator=g)
-    volumes = 0.5 * features[:, :1] + torch.randn(80, 3, generator=g)
-    slopes = {}
-    for name, free in (("free", [0]), ("shrunk", [])):
-        mean = volume_target(features, volumes, free=free).mean.double()
-        design = torch.cat([features, torch.ones(80, 1)], dim=1).double()
-        slopes[name] = torch.linalg.lstsq(design, mean).solution[0]
-        kept = torch.linalg.lstsq(design, mean).solution[1:6] != 0
-        assert kept.any()
-    design = torch.cat([features, torch.ones(80, 1)], dim=1).double()
-    full = torch.linalg.lstsq(design, volumes.double()).solution[0]
-    assert ((slopes["free"] - full).abs() < 0.5 * (slopes["shrunk"] - full).abs()).all()
+    age = features[:, :1]
+    volumes = 0.5 * age + 0.3 * age**2 + torch.randn(80, 3, generator=g)
+    expanded = torch.cat([features, age**2], dim=1)
+    free = volume_target(features, volumes, curved=[0])
+    shrunk = volume_target(expanded, volumes)
+    assert free.slopes.shape == shrunk.slopes.shape == (7, 3)
+    assert (free.slopes[1:6] == 0).any()
+    both = torch.cat([age, age**2], dim=1)
+    left = {k: (both.T @ (volumes - one.mean) / 80) for k, one in (("free", free), ("no", shrunk))}
+    assert left["free"].abs().max() < 0.0101  # the largest penalty, over what frees from it
+    assert (left["no"] > 0.04).all()
+
+
+def test_volumes_that_bend_with_age_follow_the_regression(people):
+    """Where maps bend what is straight in the code, cubes of age straighten it."""
+    features, volumes = people
+    bending = 0.5 * torch.randn(3, L, generator=generator())
+
+    def bent(code):
+        return 2 * torch.tanh(code @ bending.T)
+
+    ages = features[:, :1]
+    design = torch.cat([ages**power for power in range(4)], dim=1)
+    cubic = {}
+    for name, curved in (("cubed", [0]), ("plain", [])):
+        transform = CompactTransform(F, L, 8, curved=curved)
+        calibrate(transform, bent, features, volumes)
+        gap = fresh_draws(transform, bent, features).mean(0)
+        gap = gap - volume_target(features, volumes, curved=curved).mean
+        cubic[name] = torch.linalg.lstsq(design, gap).solution[3].norm()
+    assert cubic["cubed"] < 0.4 * cubic["plain"]

@@ -165,7 +165,7 @@ def test_expected_latents_are_those_of_the_regression():
     """Latents that follow the answers exactly leave nothing over for the denoiser."""
     torch.manual_seed(0)
     features = torch.randn(200, 3)
-    token = FeatureToken(3, 8, 4, (2, 3, 2, 2), squared=(1,))
+    token = FeatureToken(3, 8, 4, (2, 3, 2, 2), curved=(1,))
     rule = torch.randn(24, 4)
     expanded = torch.cat([features, features[:, [1]] ** 2], dim=1)
     latents = (expanded @ rule.T + 5).unflatten(1, (2, 3, 2, 2))

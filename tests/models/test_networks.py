@@ -153,7 +153,7 @@ def test_grid_that_does_not_divide_is_refused_with_a_size_that_does():
 
 def test_compact_transform_changes_nothing_before_training():
     z, c = torch.randn(5, 16), torch.randn(5, 7)
-    torch.testing.assert_close(CompactTransform(7, 16, 32, squared=(2,))(z, c), z)
+    torch.testing.assert_close(CompactTransform(7, 16, 32, curved=(2,))(z, c), z)
 
 
 GRID = Grid("toy", (8, 12, 4), (8.0, 7.0, 6.0))
@@ -219,7 +219,7 @@ def test_starting_from_regression_gives_the_codes_mean_and_covariance():
     c = torch.randn(4000, 3, generator=rng)
     noise = torch.randn(4000, 2, generator=rng) @ torch.tensor([[0.5, 0.2], [0.0, 0.3]])
     codes = torch.stack([2 * c[:, 0] - c[:, 1], c[:, 2] ** 2], dim=1) + noise
-    transform = CompactTransform(3, 2, 8, squared=(2,))
+    transform = CompactTransform(3, 2, 8, curved=(2,))
     start_from_regression(transform, c, codes)
     asked = torch.tensor([[1.0, -1.0, 2.0]])
     with torch.no_grad():

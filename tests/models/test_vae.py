@@ -11,7 +11,7 @@ L, F = 16, 5
 
 def priors():
     torch.manual_seed(0)
-    published, compact = PublishedPrior(F, base=8), CompactPrior(F, 256, 8, squared=(1,))
+    published, compact = PublishedPrior(F, base=8), CompactPrior(F, 256, 8, curved=(1,))
     return [perturbed(published), perturbed(compact)]
 
 
@@ -27,7 +27,7 @@ def test_divergence_of_normal_laws_is_that_of_torch():
 
 def test_divergence_from_a_correlated_prior_is_that_of_torch():
     torch.manual_seed(1)
-    prior = perturbed(CompactPrior(F, L, 8, squared=(1,)))
+    prior = perturbed(CompactPrior(F, L, 8, curved=(1,)))
     mean, log_variance = torch.randn(6, L), torch.randn(6, L) - 1
     features = torch.randn(6, F)
     center, log_spread = prior.moments(features)

@@ -256,6 +256,13 @@ def test_another_configuration_is_another_folder(tmp_path):
     assert first.path == again.path != other.path
 
 
+def test_a_changed_method_is_another_folder(tmp_path, monkeypatch):
+    before = Run.open(tmp_path, family="cvae", stage="pretrain", preset=toy_preset("cvae"))
+    monkeypatch.setattr("csegsynth_kit.training.runs.METHOD", -1)
+    after = Run.open(tmp_path, family="cvae", stage="pretrain", preset=toy_preset("cvae"))
+    assert before.path != after.path
+
+
 def test_other_data_in_the_same_run_is_refused(cohort_path, finished, tmp_path):
     toy_cohort(tmp_path / "other", 24, seed=9)
     with pytest.raises(RunError, match="was begun with other data"):

@@ -36,14 +36,14 @@ _TINY = Preset(
     ),
     # Nothing but the critic holds a GAN to its good start: the critic must be ahead of it.
     pretrain=TrainConfig(
-        steps=150,
+        steps=120,
         learning_rate=3e-4,
         learning_rates=(("generator", 5e-5),),
         betas=(0.5, 0.9),
         ema=0.99,
     ),
     finetune=TrainConfig(
-        steps=150,
+        steps=120,
         learning_rate=3e-4,
         betas=(0.5, 0.9),
         schedule="cosine",

@@ -70,10 +70,10 @@ _TINY = Preset(
         unconditional=_COMPACT_GOAL,
         conditional=replace(_COMPACT_GOAL, volume=1.0),
     ),
-    pretrain=TrainConfig(steps=150, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
+    pretrain=TrainConfig(steps=120, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
     # A few hundred participants are soon learned by heart: small steps from the good start.
     finetune=TrainConfig(
-        steps=150,
+        steps=100,
         learning_rate=1e-4,
         betas=(0.5, 0.9),
         schedule="cosine",

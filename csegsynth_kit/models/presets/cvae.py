@@ -36,9 +36,9 @@ _TINY = Preset(
         unconditional=VAEObjective(reconstruction=300.0, kl=1.0),
         conditional=VAEObjective(reconstruction=300.0, kl=1.0, volume=1.0),
     ),
-    pretrain=TrainConfig(steps=200, learning_rate=3e-4, ema=0.99),
+    pretrain=TrainConfig(steps=150, learning_rate=3e-4, ema=0.99),
     finetune=TrainConfig(
-        steps=100,
+        steps=60,
         learning_rate=1e-4,
         schedule="cosine",
         ema=0.99,
