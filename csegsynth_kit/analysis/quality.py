@@ -75,10 +75,11 @@ def judge_maps(
     """
     if min(len(test), *map(len, synthetic.values())) < FEWEST:
         return pd.DataFrame(columns=["model", "metric", "extractor", "reference", "n", "verdict"])
-    boards = []
-    for extractor in extractors:
-        board = metric_board(train, test, synthetic, extractor=extractor, splits=splits, seed=seed)
-        boards.append(board[board["extractor"] != "voxels"] if boards else board)
+    options = {"splits": splits, "seed": seed}
+    boards = [
+        metric_board(train, test, synthetic, extractor=extractor, voxels=not i, **options)
+        for i, extractor in enumerate(extractors)
+    ]
     whole = pd.concat(boards, ignore_index=True)
     order = list(synthetic)
     return whole.sort_values("model", key=lambda m: m.map(order.index), kind="stable")

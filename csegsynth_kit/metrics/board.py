@@ -62,6 +62,7 @@ def metric_board(
     extractor: Extractor,
     splits: int = 200,
     seed: int = 0,
+    voxels: bool = True,
 ) -> pd.DataFrame:
     """Judge synthetic maps against held-out real maps, and for copies against training maps.
 
@@ -80,6 +81,7 @@ def metric_board(
         extractor: What features are compared; fitted here.
         splits: Pairs of sets in the floor, and half-samples in the interval.
         seed: Of all draws.
+        voxels: Whether to measure what needs no extractor as well.
 
     Returns:
         One row per model, metric and reference (``test`` or ``train``): ``model``, ``metric``,
@@ -105,7 +107,8 @@ def metric_board(
                 if metric.audits_training and case.reference != "train":
                     continue
                 rows.append(_feature_rows(spaces, metric, case, extractor, splits, seed))
-    rows += _voxel_rows(train, test, synthetic, cases[0], splits, seed)
+    if voxels:
+        rows += _voxel_rows(train, test, synthetic, cases[0], splits, seed)
     common = {"splits": splits, "seed": seed, "grid": train.grid.to_dict()}
     for row in (row for each in rows for row in each):
         row["passport"] = json.dumps(row["passport"] | common, sort_keys=True)

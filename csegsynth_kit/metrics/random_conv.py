@@ -5,6 +5,7 @@ and Lee, 2022, arXiv 2208.09218, against O'Reilly and Asadi, 2021, BMEiCON). One
 can mislead, so several fixed seeds are averaged and their spread is reported.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, Self
@@ -103,7 +104,10 @@ def _pooled(x: Tensor, network: Sequence[Tensor]) -> Tensor:
     found = []
     for level, weight in enumerate(network):
         x = F.leaky_relu(F.conv3d(x, weight, padding=1), 0.1)
-        found += [x.mean((2, 3, 4)), x.std((2, 3, 4))]
+        mean = x.mean((2, 3, 4), keepdim=True)
+        # As x.std, which takes four times as long on a CPU.
+        length = torch.linalg.vector_norm(x - mean, dim=(2, 3, 4))
+        found += [mean.flatten(1), length / math.sqrt(x[0, 0].numel() - 1)]
         if level + 1 < len(network):
             x = F.avg_pool3d(x, 2)
     return torch.cat(found, dim=1)

@@ -56,7 +56,7 @@ _TINY = Preset(
     # Validation samples hundreds of maps, which takes longer than several epochs.
     pretrain=TrainConfig(steps=160, learning_rate=2e-3, ema=0.99, validate_every=50),
     finetune=TrainConfig(
-        steps=150,
+        steps=125,
         learning_rate=2e-3,
         # From a start this good, longer strides only learn the training participants by heart.
         learning_rates=(("denoiser", 3e-4), ("transform", 3e-4)),

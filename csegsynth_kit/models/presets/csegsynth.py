@@ -71,10 +71,11 @@ _TINY = Preset(
         conditional=replace(_COMPACT_GOAL, volume=1.0),
     ),
     pretrain=TrainConfig(steps=120, learning_rate=3e-4, betas=(0.5, 0.9), ema=0.99),
-    # A few hundred participants are soon learned by heart: small steps from the good start.
+    # A few hundred participants are soon learned by heart: T learns, the rest hardly moves.
     finetune=TrainConfig(
         steps=100,
-        learning_rate=1e-4,
+        learning_rate=1e-5,
+        learning_rates=(("transform", 1e-4), ("critic", 1e-4)),
         betas=(0.5, 0.9),
         schedule="cosine",
         ema=0.99,

@@ -39,7 +39,8 @@ _TINY = Preset(
     pretrain=TrainConfig(steps=150, learning_rate=3e-4, ema=0.99),
     finetune=TrainConfig(
         steps=60,
-        learning_rate=1e-4,
+        learning_rate=1e-5,
+        learning_rates=(("encoder_shift", 1e-4), ("prior", 1e-4), ("decoder_shift", 1e-4)),
         schedule="cosine",
         ema=0.99,
         hide_answers=0.2,
