@@ -1,7 +1,7 @@
 """Where synthetic maps lie relative to real ones, by nearest neighbors in a feature space.
 
-Everything is a function of distance matrices. Rows that are compared with themselves leave
-themselves out.
+Everything is a function of distances, or of squared distances throughout. Maps that are compared
+with themselves leave themselves out.
 """
 
 import numpy as np
@@ -28,55 +28,52 @@ def ball_radii(within: np.ndarray, *, neighbors: int = NEIGHBORS) -> np.ndarray:
     return np.partition(others, neighbors - 1, axis=1)[:, neighbors - 1]
 
 
-def precision(real: np.ndarray, between: np.ndarray, *, neighbors: int = NEIGHBORS) -> float:
+def precision(radii: np.ndarray, between: np.ndarray) -> float:
     """Share of synthetic maps inside the ball of any real map.
 
     Kynkaanniemi et al., 2019, NeurIPS (arXiv 1904.06991).
 
     Args:
-        real: (N, N) distances among real maps.
+        radii: (N,) of the real maps' balls, from :func:`ball_radii`.
         between: (N, M) distances from real to synthetic maps.
-        neighbors: That span a ball.
     """
-    return float((between < ball_radii(real, neighbors=neighbors)[:, None]).any(0).mean())
+    return float((between < radii[:, None]).any(0).mean())
 
 
-def recall(synthetic: np.ndarray, between: np.ndarray, *, neighbors: int = NEIGHBORS) -> float:
+def recall(radii: np.ndarray, between: np.ndarray) -> float:
     """Share of real maps inside the ball of any synthetic map; see :func:`precision`.
 
     Args:
-        synthetic: (M, M) distances among synthetic maps.
+        radii: (M,) of the synthetic maps' balls.
         between: (N, M) distances from real to synthetic maps.
-        neighbors: That span a ball.
     """
-    return precision(synthetic, between.T, neighbors=neighbors)
+    return precision(radii, between.T)
 
 
-def density(real: np.ndarray, between: np.ndarray, *, neighbors: int = NEIGHBORS) -> float:
+def density(radii: np.ndarray, between: np.ndarray, *, neighbors: int = NEIGHBORS) -> float:
     """Real balls that hold a synthetic map, over ``neighbors``: about 1 for equal sets.
 
-    Naeem et al., 2020, ICML (arXiv 2002.09797). Arguments as in :func:`precision`.
+    Naeem et al., 2020, ICML (arXiv 2002.09797). Arguments as in :func:`precision`;
+    ``neighbors`` are those that span the balls.
     """
-    inside = between < ball_radii(real, neighbors=neighbors)[:, None]
-    return float(inside.sum(0).mean() / neighbors)
+    return float((between < radii[:, None]).sum(0).mean() / neighbors)
 
 
-def coverage(real: np.ndarray, between: np.ndarray, *, neighbors: int = NEIGHBORS) -> float:
+def coverage(radii: np.ndarray, between: np.ndarray) -> float:
     """Share of real balls that hold any synthetic map.
 
     Naeem et al., 2020, ICML (arXiv 2002.09797). Arguments as in :func:`precision`.
     """
-    return float((between < ball_radii(real, neighbors=neighbors)[:, None]).any(1).mean())
+    return float((between < radii[:, None]).any(1).mean())
 
 
-def authenticity(train: np.ndarray, between: np.ndarray) -> float:
+def authenticity(radii: np.ndarray, between: np.ndarray) -> float:
     """Share of synthetic maps farther from their nearest training map than that is from another.
 
     Alaa et al., 2022, ICML (arXiv 2102.08921). Copies of training maps give 0.
 
     Args:
-        train: (N, N) distances among training maps.
+        radii: (N,) distances of training maps to the nearest other one.
         between: (N, M) distances from training to synthetic maps.
     """
-    nearest = between.argmin(0)
-    return float((between.min(0) > ball_radii(train, neighbors=1)[nearest]).mean())
+    return float((between.min(0) > radii[between.argmin(0)]).mean())

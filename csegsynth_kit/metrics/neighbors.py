@@ -6,7 +6,7 @@ import numpy as np
 
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.metrics.compare import Floor
-from csegsynth_kit.metrics.coverage import authenticity
+from csegsynth_kit.metrics.coverage import authenticity, ball_radii
 from csegsynth_kit.metrics.privacy import Distances, Sign
 from csegsynth_kit.metrics.resampling import disjoint_sets, recentered_interval
 
@@ -170,8 +170,12 @@ def authentic(d: Distances, *, splits: int = 100, seed: int = 0) -> Authenticity
     """
     rows = d.first_rows()
     train = rows[d.member[rows]]
-    value = authenticity(d.real[np.ix_(train, train)], d.made[train])
+    value = authenticity(_nearest(d.real[np.ix_(train, train)]), d.made[train])
     real = d.real[np.ix_(rows, rows)]
     sets = disjoint_sets(len(rows), len(train), len(rows) - len(train), times=splits, seed=seed)
-    floor = [authenticity(real[np.ix_(a, a)], real[np.ix_(a, b)]) for a, b in sets]
+    floor = [authenticity(_nearest(real[np.ix_(a, a)]), real[np.ix_(a, b)]) for a, b in sets]
     return Authenticity(value, Floor(np.array(floor)))
+
+
+def _nearest(within: np.ndarray) -> np.ndarray:
+    return ball_radii(within, neighbors=1)

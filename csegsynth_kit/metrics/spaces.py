@@ -13,6 +13,7 @@ import numpy as np
 from csegsynth_kit.metrics.coverage import (
     NEIGHBORS,
     authenticity,
+    ball_radii,
     coverage,
     density,
     precision,
@@ -25,7 +26,7 @@ from csegsynth_kit.metrics.kernels import (
     polynomial_kernel,
     rbf_kernel,
     squared_distances,
-    unbiased_mmd,
+    unbiased_mmd_of_rows,
 )
 
 
@@ -42,6 +43,7 @@ class FeatureSpace:
     features: np.ndarray = field(repr=False)
     bandwidths: tuple[float, ...]
     projection: Projection | None = field(repr=False)
+    _radii: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def squared(self) -> np.ndarray:
@@ -57,6 +59,13 @@ class FeatureSpace:
     def polynomial(self) -> np.ndarray:
         """(N, N) polynomial kernel of KID."""
         return polynomial_kernel(self.features, self.features)
+
+    def radii(self, rows: np.ndarray, neighbors: int) -> np.ndarray:
+        """Squared radii of the balls about some maps, among themselves; kept for other metrics."""
+        key = neighbors, rows.tobytes()
+        if key not in self._radii:
+            self._radii[key] = ball_radii(self.squared[np.ix_(rows, rows)], neighbors=neighbors)
+        return self._radii[key]
 
     @cached_property
     def reduced(self) -> np.ndarray:
@@ -110,9 +119,7 @@ def _frechet(space: FeatureSpace, real: np.ndarray, synthetic: np.ndarray) -> fl
 
 def _kernel(name: str) -> Compare:
     def compare(space: FeatureSpace, real: np.ndarray, synthetic: np.ndarray) -> float:
-        kernel = getattr(space, name)
-        blocks = ((real, real), (synthetic, synthetic), (real, synthetic))
-        return unbiased_mmd(*(kernel[np.ix_(a, b)] for a, b in blocks))
+        return unbiased_mmd_of_rows(getattr(space, name), real, synthetic)
 
     return compare
 
@@ -121,12 +128,12 @@ def _linear(space: FeatureSpace, real: np.ndarray, synthetic: np.ndarray) -> flo
     return mmd_linear(space.features[real], space.features[synthetic])
 
 
-def _neighbors(score: Callable[..., float], *, among_real: bool = True) -> Compare:
+def _neighbors(
+    score: Callable[..., float], *, among_real: bool = True, neighbors: int = NEIGHBORS
+) -> Compare:
     def compare(space: FeatureSpace, real: np.ndarray, synthetic: np.ndarray) -> float:
-        own = real if among_real else synthetic
-        few = {"neighbors": NEIGHBORS} if score is not authenticity else {}
-        within, between = space.squared[np.ix_(own, own)], space.squared[np.ix_(real, synthetic)]
-        return score(within, between, **few)
+        radii = space.radii(real if among_real else synthetic, neighbors)
+        return score(radii, space.squared[np.ix_(real, synthetic)])
 
     return compare
 
@@ -140,7 +147,7 @@ FEATURE_METRICS = (
     Metric("recall", _neighbors(recall, among_real=False), True, (0, 1)),
     Metric("density", _neighbors(density), True, (0, np.inf)),
     Metric("coverage", _neighbors(coverage), True, (0, 1)),
-    Metric("authenticity", _neighbors(authenticity), False, (0, 1), True),
+    Metric("authenticity", _neighbors(authenticity, neighbors=1), False, (0, 1), True),
 )
 #: On flattened voxels.
 MMD_LINEAR = Metric("mmd_linear", _linear, bounds=(0, np.inf))

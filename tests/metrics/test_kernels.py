@@ -55,6 +55,15 @@ def test_unbiased_mmd_equals_monai_with_its_linear_kernel(sets):
     assert kernels.unbiased_mmd(x @ x.T, y @ y.T, x @ y.T) == pytest.approx(expected)
 
 
+def test_mmd_of_rows_is_that_of_the_blocks():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 4))
+    first, second = rng.permutation(30)[:11], np.array([4, 4, 9, 20, 21])  # one of them twice
+    blocks = [(first, first), (second, second), (first, second)]
+    expected = kernels.unbiased_mmd(*((x @ x.T)[np.ix_(a, b)] for a, b in blocks))
+    assert kernels.unbiased_mmd_of_rows(x @ x.T, first, second) == pytest.approx(expected)
+
+
 def test_linear_mmd_equals_its_published_form(sets):
     x, y = sets
     expected = (x @ x.T).mean() + (y @ y.T).mean() - 2 * (x @ y.T).mean()
