@@ -42,7 +42,8 @@ def main() -> None:
     scores = with_joint(normalized_scores(volumes, drawn.mean(axis=1), drawn.std(axis=1, ddof=1)))
     options.tables.mkdir(parents=True, exist_ok=True)
     for name, others in {"validation": None, "validation and training": train}.items():
-        intervals = Intervals.calibrate(model, valid, train=others, draws=_DRAWS)
+        # Scores below are in units of each person's spread of draws, as these are.
+        intervals = Intervals.calibrate(model, valid, train=others, scaled=True, draws=_DRAWS)
         table = coverage_table(intervals.scores, scores, people)
         file = f"coverage-{study.out.name}-{name.replace(' ', '-')}.tsv"
         table.to_csv(options.tables / file, sep="\t", index=False)

@@ -115,6 +115,19 @@ def generate(
     return _synthetic(model, maps, table, n, warnings)
 
 
+def stream_maps(
+    model: Family, people: People, *, n: int = 1, seed: int = 0
+) -> Iterator[SegmentationMaps]:
+    """Yield the maps of :func:`generate` a few at a time, named by their number."""
+    table, _ = checked_people(model, people)
+    latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in range(len(table))])
+    done = 0
+    for part in _stream(model, table, latents):
+        labels = tuple(str(done + i) for i in range(len(part)))
+        yield SegmentationMaps(part.cpu(), model.config.grid, labels)
+        done += len(part)
+
+
 def generate_shared(model: Family, people: People, *, seed: int = 0) -> SyntheticMaps:
     """As :func:`generate` with one draw, but the same latent for everybody.
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps
-from csegsynth_kit.metrics.board import FEWEST, metric_board
+from csegsynth_kit.metrics.board import ALARM, FEWEST, metric_board, set_size
 from csegsynth_kit.metrics.extractors import Extractor
 from csegsynth_kit.metrics.morphometry import Morphometry
 from csegsynth_kit.metrics.random_conv import RandomConv3d
@@ -73,7 +73,7 @@ def judge_maps(
         The boards of all extractors; metrics of the voxels themselves, which need none, once.
         Empty if there are too few people for any of it.
     """
-    if min(len(test), *map(len, synthetic.values())) < FEWEST:
+    if set_size(len(train), len(test), *map(len, synthetic.values())) < FEWEST:
         return pd.DataFrame(columns=["model", "metric", "extractor", "reference", "n", "verdict"])
     options = {"splits": splits, "seed": seed}
     boards = [
@@ -104,12 +104,23 @@ def paper_table(board: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis("model").rename_axis(None, axis=1)
 
 
+def count_worse(board: pd.DataFrame) -> pd.DataFrame:
+    """Count, per model and reference, the numbers that are worse than 95 % of real sets.
+
+    One in twenty is worse by chance, but numbers of one model go together.
+    """
+    rows = board.assign(worse=board["verdict"] == "worse than real")
+    groups = rows.groupby(["model", "reference", "extractor"], sort=False)["worse"]
+    counts = groups.sum().astype(str) + " of " + groups.size().astype(str)
+    return counts.unstack(["reference", "extractor"])
+
+
 def too_close(board: pd.DataFrame) -> list[str]:
     """Return a sentence for each model whose maps are suspiciously close to training maps."""
-    rows = board[board["verdict"].str.startswith("ALARM")]
+    rows = board[board["verdict"] == ALARM]
     return [
         f"{model}: closer to training maps than real people are, by "
-        f"{', '.join(dict.fromkeys(own['metric']))} (n = {own['n'].iloc[0]})."
+        f"{', '.join(own['metric'] + ' of ' + own['extractor'])} (n = {own['n'].iloc[0]})."
         for model, own in rows.groupby("model", sort=False)
     ]
 

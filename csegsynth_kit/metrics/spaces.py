@@ -97,6 +97,8 @@ class Metric:
         compare: Computes it.
         higher_is_closer: Whether sets that are closer to the real ones score higher.
         bounds: Smallest and largest possible value.
+        tells_copies: Whether sets closer than real ones are copies. Neighbors cannot tell them
+            from sets that vary too little and so lie in the middle of the training maps.
         audits_training: Whether it asks how close synthetic maps are to single training maps,
             so that it makes sense against the whole training set only.
     """
@@ -105,6 +107,7 @@ class Metric:
     compare: Compare = field(repr=False)
     higher_is_closer: bool = False
     bounds: tuple[float, float] = (-np.inf, np.inf)
+    tells_copies: bool = False
     audits_training: bool = False
 
     @property
@@ -141,13 +144,15 @@ def _neighbors(
 #: On the features of an extractor.
 FEATURE_METRICS = (
     Metric("frechet", _frechet, bounds=(0, np.inf)),
-    Metric("mmd_rbf", _kernel("rbf")),
-    Metric("kid", _kernel("polynomial")),
+    Metric("mmd_rbf", _kernel("rbf"), tells_copies=True),
+    Metric("kid", _kernel("polynomial"), tells_copies=True),
     Metric("precision", _neighbors(precision), True, (0, 1)),
     Metric("recall", _neighbors(recall, among_real=False), True, (0, 1)),
     Metric("density", _neighbors(density), True, (0, np.inf)),
     Metric("coverage", _neighbors(coverage), True, (0, 1)),
-    Metric("authenticity", _neighbors(authenticity, neighbors=1), False, (0, 1), True),
+    Metric(
+        "authenticity", _neighbors(authenticity, neighbors=1), False, (0, 1), audits_training=True
+    ),
 )
 #: On flattened voxels.
 MMD_LINEAR = Metric("mmd_linear", _linear, bounds=(0, np.inf))

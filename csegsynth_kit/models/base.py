@@ -155,6 +155,10 @@ class Family(nn.Module):
         """
         return None
 
+    def rendered(self, maps: Tensor, features: Tensor | None = None) -> Tensor | None:
+        """Render maps as well as whoever has the weights could; by default, reconstruct them."""
+        return self.reconstruct(maps, features)
+
     def generate(self, latents: Tensor, features: Tensor | None = None) -> Tensor:
         """Map latents to (N, T, X, Y, Z) shares; the same latent is the same individual."""
         return self.logits_from(latents, features).float().softmax(1)

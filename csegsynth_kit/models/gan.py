@@ -64,7 +64,7 @@ class GANConfig(CodeConfig):
 
 
 class GAN(CodeFamily):
-    """GAN without features, C-GAN with them. It cannot reconstruct: nothing encodes maps."""
+    """GAN without features, C-GAN with them. It does not reconstruct: nothing learns to encode."""
 
     conditional_parts = ("transform.",)
 
@@ -88,6 +88,12 @@ class GAN(CodeFamily):
     def encode(self, maps: Tensor) -> Tensor:
         """Read (N, L) component scores off (N, T, X, Y, Z) maps."""
         return self.without_spare(self.components.scores(maps))
+
+    def rendered(self, maps: Tensor, features: Tensor | None = None) -> Tensor | None:
+        """Render maps through the component scores that compact networks keep."""
+        if self.config.architecture == "published":
+            return None
+        return self.generator(self.encode(maps)).float().softmax(1)
 
     def groups(self) -> dict[str, dict[str, nn.Module]]:
         """Generator and transform step together, the critic by itself."""

@@ -67,7 +67,7 @@ def coverage(table: pd.DataFrame, *, group: str = "everybody", ax: Axes | None =
         ax.errorbar(
             np.arange(len(own)) + 0.18 * (i - 1.5),
             value,
-            yerr=[value - low, high - value],
+            yerr=_whiskers(value, low, high),
             fmt="o",
             color=_COLORS[tissue],
             markersize=4,
@@ -95,7 +95,7 @@ def coverage_by_group(
     ax.errorbar(
         value,
         range(len(rows)),
-        xerr=[value - low, high - value],
+        xerr=_whiskers(value, low, high),
         fmt="o",
         color=_COLORS[tissue],
         markersize=4,
@@ -151,7 +151,7 @@ def question_values(
     ax.errorbar(
         value,
         list(order),
-        xerr=[value - low, high - value],
+        xerr=_whiskers(value, low, high),
         fmt="o",
         color=_COLORS[tissue],
         markersize=4,
@@ -216,3 +216,8 @@ def voxel_band(bands: VoxelBands, *, tissue: str = "GM", view: str = "axial") ->
             bar.set_label(f"share that is {tissue}" if kind == "high" else "SD of the share")
     figure.suptitle(f"{bands.draws} draws", fontsize=9)
     return figure
+
+
+def _whiskers(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Lengths below and above; a share of 1 may exceed its upper bound by round-off."""
+    return np.maximum([value - low, high - value], 0)

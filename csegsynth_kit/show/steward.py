@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.generate import stream_maps
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.metrics.neighbors import PAIRS
 from csegsynth_kit.metrics.privacy import LOW_RATE, Attack, Sign
@@ -70,7 +70,7 @@ def audit_page(
     """
     asked = list(model.features.questions)
     made = [
-        generate(model, cohort.table[asked], n=draws, seed=seed + i)
+        stream_maps(model, cohort.table[asked], n=draws, seed=seed + i)
         for i, cohort in enumerate((train, held_out))
     ]
     persons = [*train.persons, *held_out.persons]
@@ -174,9 +174,11 @@ def _model(traces: Sequence[Trace] | None, weights: Attack | None) -> str:
     lines = []
     if weights is not None:
         lines.append(
-            "An attacker who has the weights and a person's map tells a training person from "
+            "An attacker who has the weights lets them render a person's map, and takes whoever "
+            "is rendered well for a training person. He tells a training person from "
             f"another with probability {weights.value:.2f} (95 % interval {weights.low:.2f} to "
-            f"{weights.high:.2f}; {_n(weights)} persons); 0.50 is chance."
+            f"{weights.high:.2f}; {_n(weights)} persons); 0.50 is chance. This is one attack, on "
+            "the parts that render maps (C-LDM: the autoencoder); others may do better."
         )
         if weights.low > 0.5:
             lines.append(

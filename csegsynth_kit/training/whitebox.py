@@ -27,7 +27,7 @@ def reconstruction_attack(
         seed: Of the bootstrap.
 
     Returns:
-        The attack, or None for a family that has no reconstruction.
+        The attack, or None for a model that cannot render a given map.
     """
     if set(train.persons) & set(held_out.persons):
         raise ConfigError("some persons are in both groups", "Use Cohort.split for both.")
@@ -41,7 +41,7 @@ def reconstruction_attack(
 
 
 def _errors(model: Family, cohort: Cohort) -> np.ndarray | None:
-    """Return (N,) mean squared errors of shares, or None without reconstruction."""
+    """Return (N,) mean squared errors of shares, or None for a model that renders none."""
     inputs = None
     if model.conditional:
         inputs = torch.from_numpy(model.features.inputs(model.features.encode(cohort.table)))
@@ -49,7 +49,7 @@ def _errors(model: Family, cohort: Cohort) -> np.ndarray | None:
     for rows in np.split(np.arange(len(cohort)), range(_MAPS_AT_ONCE, len(cohort), _MAPS_AT_ONCE)):
         maps = cohort.maps([cohort.ids[row] for row in rows]).probabilities.to(device)
         own = None if inputs is None else inputs[rows].to(device)
-        rendered = model.reconstruct(maps, own)
+        rendered = model.rendered(maps, own)
         if rendered is None:
             return None
         errors.append((rendered - maps).square().flatten(1).mean(1).double().cpu().numpy())
