@@ -54,8 +54,16 @@ class AgeRegression:
 
         Answers without an order, such as sex, stay as they are, as do unanswered questions.
         Numbers stay within what the training participants answered.
+
+        Raises:
+            TableError: if the person's age is unknown.
         """
         start = self.features.table_of(person)
+        if start["age"].isna().any():
+            raise TableError(
+                "the person's age is unknown, so nothing can move with it",
+                "Add 'age' to the answers, or ask for the ideal scenario.",
+            )
         encoded = self.features.encode(start).values
         years = np.asarray(ages_years, float) - float(start["age"].iloc[0])
         table = self.features.decode(encoded + years[:, None] * self.slopes)

@@ -59,6 +59,12 @@ def test_unanswered_questions_stay_unanswered(aging):
     assert people[["score", "sex"]].isna().all().all()
 
 
+def test_answers_of_an_unknown_age_cannot_move_along(aging):
+    table, features = aging
+    with pytest.raises(TableError, match="age is unknown"):
+        scenario({"score": 3.0}, AGES, regression=AgeRegression.fit(table, features))
+
+
 def test_trajectory_is_tidy_keeps_latents_and_marks_the_support(model):
     people = scenario({"age": 40, "sex": "male"}, (30.0, 60.0, 110.0))
     table = simulate_trajectory(model, people, draws=4, seed=1)
