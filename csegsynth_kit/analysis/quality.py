@@ -7,7 +7,7 @@ import pandas as pd
 
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps
-from csegsynth_kit.metrics.board import ALARM, FEWEST, metric_board, set_size
+from csegsynth_kit.metrics.board import ALARM, CENTRAL, FEWEST, metric_board, set_size
 from csegsynth_kit.metrics.extractors import Extractor
 from csegsynth_kit.metrics.morphometry import Morphometry
 from csegsynth_kit.metrics.random_conv import RandomConv3d
@@ -117,12 +117,15 @@ def count_worse(board: pd.DataFrame) -> pd.DataFrame:
 
 def too_close(board: pd.DataFrame) -> list[str]:
     """Return a sentence for each model whose maps are suspiciously close to training maps."""
-    rows = board[board["verdict"] == ALARM]
-    return [
-        f"{model}: closer to training maps than real people are, by "
-        f"{', '.join(own['metric'] + ' of ' + own['extractor'])} (n = {own['n'].iloc[0]})."
-        for model, own in rows.groupby("model", sort=False)
-    ]
+    central = (board["verdict"] == CENTRAL) & (board["metric"] == "authenticity")
+    rows = board[(board["verdict"] == ALARM) | central]
+    sentences = []
+    for model, own in rows.groupby("model", sort=False):
+        said = ALARM if (own["verdict"] == ALARM).any() else CENTRAL
+        by = ", ".join(own["metric"] + " of " + own["extractor"])
+        said = said.removeprefix("ALARM: ")
+        sentences.append(f"{model}: {said}, by {by} (n = {own['n'].iloc[0]}).")
+    return sentences
 
 
 def _title(row) -> str | None:

@@ -1,16 +1,19 @@
 """Distances of several models: which are shown, which are starred, what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from csegsynth_kit.analysis.quality import (
     WORSE,
+    count_worse,
     extractors_from,
     judge_maps,
     paper_table,
     too_close,
 )
 from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.metrics.board import ALARM, CENTRAL
 from csegsynth_kit.metrics.morphometry import Morphometry
 from csegsynth_kit.metrics.perturb import perturb
 from csegsynth_kit.metrics.random_conv import RandomConv3d
@@ -63,8 +66,22 @@ def test_only_what_is_worse_than_real_people_is_starred(board):
 
 def test_copies_are_named_as_too_close(board):
     (sentence,) = too_close(board)
-    assert sentence.startswith("copies: closer to training maps")
+    assert sentence.startswith("copies: in the middle of training maps: copies, or")
     assert "authenticity" in sentence
+
+
+def test_distances_raise_the_alarm_neighbors_only_a_doubt(board):
+    row = board.iloc[[0]]
+    loud = pd.concat([row.assign(verdict=ALARM, metric="kid"), row.assign(verdict=CENTRAL)])
+    assert "closer to training maps than real people are, by kid of" in too_close(loud)[0]
+    assert too_close(row.assign(verdict=CENTRAL, metric="density")) == []
+
+
+def test_numbers_worse_than_real_are_counted(board):
+    counts = count_worse(board)
+    worse = (board["verdict"] == "worse than real") & (board["extractor"] == "voxels")
+    own = worse & (board["model"] == "copies") & (board["reference"] == "test")
+    assert counts.loc["copies", ("test", "voxels")] == f"{own.sum()} of 2"
 
 
 def test_too_few_people_are_said_rather_than_judged():
