@@ -5,6 +5,7 @@ that stays when the weights are replaced by noise does not explain the model.
 """
 
 import copy
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from csegsynth_kit.analysis.importance_groups import group_effects, single_quest
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.models import Family
 
+#: Units of volumes are no knowledge.
+_KEPT = ("volume_mean_ml", "volume_sd_ml")
 #: What is randomized, and which of (reads the answers, draws the map) that is. The last two
 #: lines of the table are the cascade from the answers down to the map.
 RANDOMIZED = {
@@ -30,8 +33,8 @@ def randomization_check(
 ) -> pd.DataFrame:
     """Correlate the ranking of the trained model with rankings of randomized copies of it.
 
-    Every weight of the part is replaced by one drawn from its own tensor: the sizes of weights
-    stay, what they know is gone.
+    Every number of the part, trained or measured before training, is replaced by one drawn from
+    its own tensor: sizes stay, what they know is gone.
 
     Args:
         model: A trained conditional model.
@@ -71,12 +74,14 @@ def randomized(model: Family, reader: bool, drawer: bool, *, seed: int) -> Famil
         model: A conditional model.
         reader: Randomize the parts that a conditional model has on top of its unconditional
             ancestor: they read the answers.
-        drawer: Randomize all other weights.
-        seed: Of the weights.
+        drawer: Randomize everything else but the units of volumes.
+        seed: Of what is drawn.
     """
     ignorant = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    for name, weights in ignorant.named_parameters():
+    for name, weights in itertools.chain(ignorant.named_parameters(), ignorant.named_buffers()):
+        if name in _KEPT or not weights.is_floating_point():
+            continue
         if reader if name.startswith(model.conditional_parts) else drawer:
             n = weights.numel()
             drawn = torch.randint(n, (n,), generator=generator).to(weights.device)

@@ -12,6 +12,7 @@ from csegsynth_kit.analysis.generate import (
     latents_of,
     predict_shared_volumes,
     predict_volumes,
+    stream_maps,
 )
 from csegsynth_kit.data.readers.detect import discover, read_subject
 from csegsynth_kit.errors import ConfigError, TableError
@@ -97,6 +98,16 @@ def test_too_many_maps_for_memory_are_refused(model, monkeypatch):
     monkeypatch.setattr(module, "_MOST_GB", 1e-5)
     with pytest.raises(ConfigError, match="predict_volumes"):
         generate(model, PERSON, n=8)
+
+
+def test_maps_in_parts_are_those_at_once(model, monkeypatch):
+    people = [{"age": 30}, {"age": 50, "sex": "male"}, {"age": 80}]
+    whole = generate(model, people, n=2, seed=4)
+    monkeypatch.setattr(module, "_CHUNKS", (1, 4))
+    parts = list(stream_maps(model, people, n=2, seed=4))
+    assert len(parts) > 1
+    torch.testing.assert_close(torch.cat([p.probabilities for p in parts]), whole.probabilities)
+    assert sum((p.labels for p in parts), ()) == ("0", "1", "2", "3", "4", "5")
 
 
 def test_predicted_volumes_are_those_of_the_maps(model):

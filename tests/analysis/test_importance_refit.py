@@ -7,7 +7,7 @@ from csegsynth_kit.analysis.importance_refit import Refitter, can_refit, refit_e
 from csegsynth_kit.analysis.importance_sanity import randomization_check, randomized
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.models import build
+from csegsynth_kit.models import FAMILIES, build
 from tests.training.jobs import toy_preset
 
 
@@ -68,6 +68,22 @@ def test_only_what_is_asked_for_is_randomized_and_sizes_stay(model):
     assert not torch.equal(
         model.generator.state_dict()[weights], drawer.generator.state_dict()[weights]
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_keeps_what_reads_the_answers(family, cohort):
+    """C-LDM reads them by a regression that it never trains."""
+    features = Features.fit(cohort.table, cohort.feature_columns)
+    model = build(toy_preset(family).model, features, seed=0)
+    with torch.no_grad():
+        for tensor in model.transform.state_dict().values():
+            tensor.copy_(torch.randn(tensor.shape))
+    after = randomized(model, True, False, seed=1)
+    for name, tensor in model.transform.state_dict().items():
+        assert tensor.numel() == 1 or not torch.equal(tensor, after.transform.state_dict()[name])
+    for kept in ("volume_mean_ml", "volume_sd_ml"):
+        everything = randomized(model, True, True, seed=1)
+        assert torch.equal(getattr(model, kept), getattr(everything, kept))
 
 
 def test_randomization_is_compared_with_the_trained_ranking(model, cohort):

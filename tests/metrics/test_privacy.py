@@ -225,6 +225,16 @@ def test_maps_that_are_disguised_copies_are_found():
     assert quick(*real, fresh[:, :30], fresh[:, 30:]).verdict != "do not release"
 
 
+def test_an_audit_in_parts_is_the_whole_audit():
+    train, held_out = people(30, seed=1), people(20, seed=2)
+    made = people(30, seed=3), people(20, seed=4)
+    whole = release_audit(train, held_out, *made, times=100)
+    parts = [iter([maps[:7], maps[7:]]) for maps in made]
+    again = release_audit(train, held_out, *parts, times=100)
+    assert again.reasons == whole.reasons
+    assert again.attacks["anybody"].value == whole.attacks["anybody"].value
+
+
 def test_other_grids_are_refused():
     train = people(2, seed=1)
     other = replace(train, grid=replace(train.grid, spacing_mm=(1.0, 2.0, 3.0)))

@@ -206,6 +206,15 @@ def test_as_many_components_as_people_hold_everybody(tmp_path, people):
     assert started(tmp_path / "all", people) == set()
 
 
+def test_components_of_a_gan_betray_its_people(parts):
+    """It never learns to encode, but the components it starts from fit those it was started on."""
+    members, _, others = parts
+    model = started_model(members, family="cgan")
+    found = reconstruction_attack(model, members, others)
+    assert model.reconstruct(members.maps().probabilities) is None
+    assert found.low > 0.5
+
+
 def test_a_folder_without_checkpoint_is_refused(tmp_path, people):
     with pytest.raises(RunError, match="holds no checkpoint"):
         scan_checkpoint(tmp_path, people)
