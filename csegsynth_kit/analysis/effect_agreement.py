@@ -6,7 +6,7 @@ noisy; how well two halves of the people agree with each other is the floor by w
 agreement of a model must be read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -123,6 +123,10 @@ class VoxelGLM:
         change[: len(MEASURED), torch.from_numpy(self.mask)] = torch.from_numpy(estimate).float()
         change[-1] = -change[: len(MEASURED)].sum(0)
         return EffectMaps(change, self.grid, contrast, int(self.counts.sum()), 0, self.card)
+
+    def masked(self, effects: EffectMaps) -> EffectMaps:
+        """Set effects to 0 outside the mask, where they are not compared."""
+        return replace(effects, change=effects.change * torch.from_numpy(self.mask))
 
     def halves(self, times: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Split the groups of people into two halves, several times."""

@@ -21,7 +21,7 @@ _PUBLISHED: dict[str, Callable[..., Extractor]] = {
 }
 #: What the paper reports, as far as it does not depend on the extractor.
 _PAPER_METRICS = {"mmd_linear": "MMD, linear", "mmd_rbf": "MMD, RBF", "delta_ms_ssim": "|ΔMS-SSIM|"}
-_REAL = "real people"
+_REAL = "participants"
 #: After values that real sets of this size exceed less than once in twenty.
 WORSE = " *"
 

@@ -21,6 +21,9 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.models import Family
 
+#: What every comparison of lifestyles is, and is not.
+SAME_AGE = "This compares people who answer differently at the same age; nobody changed."
+
 
 @dataclass(frozen=True)
 class Edit:

@@ -68,7 +68,9 @@ def soundness(
         del reached["input"]
         for score, moved in reached.items():
             parts.append(_summary(maps, moved, name, score, seed))
-    parts.append(_summary(*_strangers(train, len(test), seed), "real", "other people", seed))
+    parts.append(
+        _summary(*_strangers(train, len(test), seed), "participants", "other people", seed)
+    )
     table = pd.concat(parts, ignore_index=True)
     return table.assign(note=table.get("note", pd.Series(dtype=object)).fillna(""))
 
@@ -96,7 +98,7 @@ def effectiveness(
     other = other_ages(test.table, seed=seed)
     volumes = test.volumes.to_numpy()
     rows = [
-        _agreement("real people", own, read(volumes), seed),
+        _agreement("participants", own, read(volumes), seed),
         _agreement("unmoved maps", other, read(volumes), seed),
     ]
     for name, model in models.items():

@@ -123,7 +123,7 @@ def test_soundness_tells_scores_and_reasons(model, cohort):
 
 def test_age_is_read_off_moved_maps_but_not_off_unmoved_ones(model, cohort):
     table = effectiveness({"ours": model}, cohort, cohort).set_index("model")
-    assert table.loc["real people", "r"] > 0.5
+    assert table.loc["participants", "r"] > 0.5
     assert abs(table.loc["unmoved maps", "r"]) < 0.4
     assert table.loc["ours", "r"] > table.loc["unmoved maps", "r"] + 0.3
     assert (table["r_low"] <= table["r_high"]).all()

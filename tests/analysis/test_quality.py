@@ -41,12 +41,12 @@ def test_every_model_has_every_number_once(board):
 
 def test_the_papers_metrics_are_laid_out_with_their_floor(board):
     table = paper_table(board)
-    assert list(table.index) == ["shrunk", "copies", "real people"]
+    assert list(table.index) == ["shrunk", "copies", "participants"]
     assert not any("FID" in name for name in table.columns)
     assert {"MMD, linear", "|ΔMS-SSIM|", "MMD, RBF (morphometry)"} <= set(table.columns)
     row = board[(board["model"] == "shrunk") & (board["metric"] == "mmd_linear")].iloc[0]
     assert table.loc["shrunk", "MMD, linear"].startswith(f"{row['value']:.3g} [{row['low']:.3g}")
-    assert np.isclose(float(table.loc["real people", "MMD, linear"]), row["floor"], rtol=1e-2)
+    assert np.isclose(float(table.loc["participants", "MMD, linear"]), row["floor"], rtol=1e-2)
 
 
 def test_only_what_is_worse_than_real_people_is_starred(board):
