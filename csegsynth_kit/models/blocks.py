@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csegsynth_kit.models.depthwise import depthwise
+
 KERNEL = (3, 5, 5)
 PADDING = (1, 2, 2)
 
@@ -38,7 +40,11 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, X, Y, Z) to the same shape."""
-        y = self.norm(self.depthwise(x).movedim(1, -1))
+        y = (
+            depthwise(x, self.depthwise.weight, x.shape[1])
+            + self.depthwise.bias[:, None, None, None]
+        )
+        y = self.norm(y.movedim(1, -1))
         y = self.scale * self.reduce(F.gelu(self.expand(y)))
         return x + y.movedim(-1, 1)
 
@@ -46,8 +52,8 @@ class ConvNeXtBlock(nn.Module):
 class GroupedConv(nn.Conv3d):
     """Grouped convolution with one input or one output channel per group, computed depthwise.
 
-    General grouped 3D convolutions have no fast kernel; both special cases are exactly a
-    depthwise convolution with the same weights, before a sum or after a repetition.
+    Either is exactly a depthwise convolution with the same weights, whose input channels are
+    read several times or whose outputs are summed.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
@@ -58,12 +64,7 @@ class GroupedConv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C_in, X, Y, Z) to (N, C_out, X / stride, Y / stride, Z / stride)."""
-        if self.out_channels >= self.in_channels:
-            x = x.repeat_interleave(self.out_channels // self.in_channels, dim=1)
-            return F.conv3d(x, self.weight, self.bias, self.stride, PADDING, 1, self.out_channels)
-        weight = self.weight.reshape(self.in_channels, 1, *KERNEL)
-        y = F.conv3d(x, weight, None, self.stride, PADDING, 1, self.in_channels)
-        y = y.unflatten(1, (self.out_channels, -1)).sum(2)
+        y = depthwise(x, self.weight.reshape(-1, 1, *KERNEL), self.out_channels, self.stride[0])
         return y + self.bias[:, None, None, None]
 
 
@@ -91,11 +92,15 @@ def shuffle_up(x: Tensor, factor: int = 2) -> Tensor:
 
 
 def shuffle_down(x: Tensor, factor: int = 2) -> Tensor:
-    """Rearrange (N, C, f X, f Y, f Z) into (N, f^3 C, X, Y, Z); inverts :func:`shuffle_up`."""
+    """Rearrange (N, C, f X, f Y, f Z) into (N, f^3 C, X, Y, Z); inverts :func:`shuffle_up`.
+
+    Channels come last in memory, as the convolutions that follow want them: one copy, not two.
+    """
     n, c, *size = x.shape
-    parts = [part for s in size for part in (s // factor, factor)]
-    x = x.reshape(n, c, *parts).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(n, factor**3 * c, *(s // factor for s in size))
+    coarse = [s // factor for s in size]
+    parts = [part for s in coarse for part in (s, factor)]
+    x = x.reshape(n, c, *parts).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return x.reshape(n, *coarse, factor**3 * c).movedim(-1, 1)
 
 
 def pad_to(x: Tensor, divisor: int) -> Tensor:

@@ -48,7 +48,7 @@ class CompactGenerator(nn.Module):
         self.templates = nn.Linear(latent, _T * math.prod(self.coarse_shape), bias=False)
         nn.init.normal_(self.templates.weight, std=0.1)
         self.polish = _Refinement(8 * _T, width)
-        self.doublings = nn.ModuleList(_Refinement(_T, width) for _ in range(doublings))
+        self.doublings = nn.ModuleList(_Detail(width) for _ in range(doublings))
         self.register_buffer("coarse_mean", torch.zeros(1, _T, *self.coarse_shape))
         self.fine_mean = nn.Parameter(torch.zeros(1, _T, *grid.shape))
 
@@ -57,10 +57,11 @@ class CompactGenerator(nn.Module):
         change = self.templates(code).unflatten(1, (_T, *self.coarse_shape))
         patches = shuffle_down((change + self.coarse_mean).softmax(1), 2)
         change = change + shuffle_up(self.polish(patches), 2)
-        for refine in self.doublings:
+        for i, refine in enumerate(self.doublings, start=1):
             shares = (change + _resized(self.coarse_mean, change)).softmax(1)
+            mean = average_pool(self.fine_mean.detach(), 2 ** (len(self.doublings) - i))
             finer = F.interpolate(change, scale_factor=2, mode="trilinear")
-            change = finer + shuffle_up(refine(shares), 2)
+            change = finer + shuffle_up(refine(shares, shuffle_down(mean.softmax(1), 2)), 2)
         return change + self.fine_mean
 
 
@@ -77,6 +78,30 @@ class _Refinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last_3d)
         return self.spread(F.gelu(self.gather(x)))
+
+
+class _Detail(nn.Module):
+    """Shares to the details of a grid twice as fine, starting at 0.
+
+    The mean on the fine grid is read as well, in patches of 2: where a person's fold lies beside
+    the average one is told by both together. It is the same for a whole batch, and so costs
+    hardly anything.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gather = nn.Conv3d(_T, width, 3, padding=1)
+        self.place = nn.Conv3d(8 * _T, width, 3, padding=1, bias=False)
+        self.mix = nn.Conv3d(width, width, 1)
+        self.spread = nn.Conv3d(width, 8 * _T, 1)
+        nn.init.zeros_(self.spread.weight)
+        nn.init.zeros_(self.spread.bias)
+
+    def forward(self, shares: Tensor, mean: Tensor) -> Tensor:
+        """Map (N, T, X, Y, Z) shares and (1, 8 T, X, Y, Z) mean patches to (N, 8 T, X, Y, Z)."""
+        shares = shares.contiguous(memory_format=torch.channels_last_3d)
+        mean = mean.contiguous(memory_format=torch.channels_last_3d)
+        return self.spread(F.gelu(self.mix(F.gelu(self.gather(shares) + self.place(mean)))))
 
 
 class CompactTrunk(nn.Module):

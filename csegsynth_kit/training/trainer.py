@@ -17,6 +17,7 @@ from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.models import Family
 from csegsynth_kit.models.config import to_dict
+from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
@@ -124,7 +125,7 @@ class Trainer:
                 rows.append({"epoch": -1, **self._validate(valid)})
                 self._save(rows, about, due=True)
         done = rows[-1]["epoch"] + 1 if rows else 0
-        with _flushed_denormals(), self._bar(epochs, done) as bar:
+        with kept_memory(), _flushed_denormals(), self._bar(epochs, done) as bar:
             for epoch in range(done, epochs):
                 if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
                     self.average.restart()

@@ -73,11 +73,19 @@ class Preset:
 
 
 def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
-    """Return ``tiny`` and the same networks on finer grids, ``small`` and ``full``."""
-    small = {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 64)}
-    full = {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64)}
+    """Return ``tiny`` and the same networks on finer grids, ``small`` and ``full``.
+
+    On finer grids there is detail to learn, and a larger cohort to learn it from: five times as
+    many steps, in which fine-tuning does not learn its participants by heart.
+    """
+    small = {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32), "width": 32}
+    full = {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64), "width": 32}
+    longer = {
+        stage: replace(config, steps=5 * config.steps)
+        for stage, config in (("pretrain", tiny.pretrain), ("finetune", tiny.finetune))
+    }
     return (
         tiny,
-        replace(tiny, name="small", model=replace(tiny.model, **small)),
-        replace(tiny, name="full", model=replace(tiny.model, **full)),
+        replace(tiny, name="small", model=replace(tiny.model, **small), **longer),
+        replace(tiny, name="full", model=replace(tiny.model, **full), **longer),
     )
