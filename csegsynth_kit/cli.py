@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from csegsynth_kit.constants import PACKAGED
 from csegsynth_kit.errors import CsegsynthError
 
 _LAYOUTS = ("auto", "fast", "fmriprep", "freesurfer")
@@ -88,7 +89,12 @@ def _add_run(commands) -> None:
 
 def _add_generate(commands) -> None:
     parser = commands.add_parser("generate", help="generate maps of a person")
-    parser.add_argument("run", help="run folder of a fine-tuned model")
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default=PACKAGED,
+        help="run folder of a fine-tuned model, or name of packaged weights (%(default)s)",
+    )
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--person", help="""answers as JSON, as in '{"age": 71, "sex": "female"}'""")
     who.add_argument("--participants", help="table of answers, one person per row")
@@ -115,7 +121,13 @@ def _add_train(commands) -> None:
 
 def _add_studio(commands) -> None:
     parser = commands.add_parser("studio", help="explore a model in the browser (needs voila)")
-    parser.add_argument("run", help="run folder of a fine-tuned model, or folder of a series")
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default=PACKAGED,
+        help="run folder of a fine-tuned model, folder of a series, or name of packaged weights "
+        "(%(default)s)",
+    )
     parser.add_argument("--cohort", help="prepared cohort to compare with (by default its own)")
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--out", default="studio", help="folder of exported persons")

@@ -23,6 +23,7 @@ from csegsynth_kit.show.plots import save, style
 from csegsynth_kit.show.studio_server import server
 from csegsynth_kit.show.study import families_of
 from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.training.pretrained import open_model
 from csegsynth_kit.training.runs import STAGES, Run, warm_start
 from csegsynth_kit.training.trainer import Trainer
 
@@ -107,7 +108,7 @@ def _train_stage(options: argparse.Namespace) -> Run:
 
 def generate_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth generate``."""
-    model = Run.load(options.run).load_model()
+    model = open_model(options.run)
     maps = generate(model, _people(options), n=options.n, seed=options.seed)
     for warning in maps.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)

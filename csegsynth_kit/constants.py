@@ -34,3 +34,6 @@ COLORS = {"WM": "#DDA01F", "GM": "#A63A2B", "CSF": "#4C9ED9", "background": "#FF
 
 #: MNI position (mm) of the center of mass of the template's white and gray matter.
 TEMPLATE_CENTER_MM = (0.0, -21.7, 9.7)
+
+#: The weights of the package that answer when nothing else is asked for.
+PACKAGED = "csegsynth-small"

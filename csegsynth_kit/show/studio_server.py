@@ -9,6 +9,12 @@ from pathlib import Path
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.show.studio import Studio, studio
+from csegsynth_kit.training.pretrained import (
+    is_packaged,
+    open_model,
+    pretrained_card,
+    trained_on,
+)
 from csegsynth_kit.training.runs import Run
 
 #: The page: a notebook that Voilà shows without its code.
@@ -35,7 +41,7 @@ def server(
 
     Args:
         path: Run folder of a fine-tuned model, or the folder of a series; then the newest one of
-            the default family is taken.
+            the default family is taken. Or the name of packaged weights.
         cohort: Prepared cohort to compare with; by default the one the model was trained on, if
             it is among those under ``data/prepared``.
         port: Where the page is served.
@@ -52,10 +58,14 @@ def server(
             "Install it with: pip install 'csegsynth_kit[studio]'. In a notebook, "
             "csegsynth_kit.studio works without.",
         )
-    run = find_run(path)
-    found = load_cohort(cohort) if cohort is not None else find_cohort(run)
+    if is_packaged(path):
+        model, found = str(path), _cohort_of_packaged(str(path))
+    else:
+        run = find_run(path)
+        model, found = str(run.path.resolve()), None if cohort else find_cohort(run)
+    found = load_cohort(cohort) if cohort is not None else found
     paths = {
-        "run": str(run.path.resolve()),
+        "run": model,
         "cohort": None if found is None else str(found.path.resolve()),
         "out": str(Path(out).resolve()),
     }
@@ -74,7 +84,7 @@ def open_app() -> Studio:
             "the page was not started by 'csegsynth studio'", "Start it with: csegsynth studio RUN"
         )
     paths = json.loads(os.environ[VARIABLE])
-    model = Run.load(paths["run"]).load_model()
+    model = open_model(paths["run"])
     cohort = None if paths["cohort"] is None else load_cohort(paths["cohort"])
     return studio(model, cohort, out=paths["out"])
 
@@ -115,5 +125,17 @@ def find_cohort(run: Run, prepared: Path | str = PREPARED) -> Cohort | None:
         except (CohortError, KeyError):
             continue
         if trained.fingerprint == known["data"]["train"]:
+            return cohort
+    return None
+
+
+def _cohort_of_packaged(name: str, prepared: Path | str = PREPARED) -> Cohort | None:
+    """Find the simulated cohort that packaged weights were trained on, or None."""
+    for path in sorted(Path(prepared).glob("*/grid.json")):
+        try:
+            cohort = load_cohort(path.parent)
+        except CohortError:
+            continue
+        if trained_on(pretrained_card(name), cohort):
             return cohort
     return None

@@ -13,17 +13,26 @@ from matplotlib.figure import Figure
 from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort, require_disjoint
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.data.files import write_text, write_tsv
+from csegsynth_kit.data.files import fingerprint, write_text, write_tsv
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.models import Family, build
+from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.show import plots
 from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.training.pretrained import (
+    load_pretrained,
+    pretrained_card,
+    pretrained_names,
+    trained_on,
+)
 from csegsynth_kit.training.runs import Run, Stage, warm_start
 from csegsynth_kit.training.trainer import Trainer
 
 #: The embedded cohorts: stage to age range, participants and seed.
 EMBEDDED = {"pretrain": ("young", 300, 1), "finetune": ("lifespan", 500, 0)}
+#: Those at 4 mm, on which the weights of the package were trained.
+_EMBEDDED_SMALL = {"pretrain": ("young", 1000, 12), "finetune": ("lifespan", 2000, 11)}
 #: Training, validation and test shares of each stage.
 _FRACTIONS = {"pretrain": (0.9, 0.1, 0.0), "finetune": (0.8, 0.1, 0.1)}
 #: Family to the names of the unconditional and of the conditional model, in the paper's order.
@@ -84,7 +93,8 @@ class Study:
         cohorts = {
             stage: Path(path)
             if path
-            else Path(prepared) / f"{EMBEDDED[stage][0]}-{chosen.model.grid.name}"
+            else Path(prepared)
+            / f"{embedded(chosen.model.grid.name)[stage][0]}-{chosen.model.grid.name}"
             for stage, path in given.items()
         }
         return cls(Path(out), chosen, family, seed, cohorts)
@@ -114,10 +124,10 @@ class Study:
     def cohort(self, stage: Stage) -> Cohort:
         """Open a stage's cohort; simulate it first if it is an embedded one not made yet."""
         path = self.cohorts[stage]
-        age, n, seed = EMBEDDED[stage]
-        embedded = path.name == f"{age}-{self.preset.model.grid.name}"
-        if embedded and not path.exists():
-            simulate_cohort(path, n=n, age=age, grid=self.preset.model.grid.name, seed=seed)
+        grid = self.preset.model.grid.name
+        age, n, seed = embedded(grid)[stage]
+        if path.name == f"{age}-{grid}" and not path.exists():
+            simulate_cohort(path, n=n, age=age, grid=grid, seed=seed)
         cohort = load_cohort(path)
         if not cohort.grid.same_box(self.preset.model.grid):
             raise CohortError(
@@ -172,8 +182,31 @@ class Study:
         return run
 
     def model(self, stage: Stage = "finetune") -> Family:
-        """Load a stage's trained model."""
-        return self._finished(stage).load_model()
+        """Load a stage's trained model, or the packaged one that was trained just so."""
+        if self._packaged(stage) is None:
+            return self._finished(stage).load_model()
+        model = load_pretrained(self._packaged(stage))
+        model.card["train"] = self.split(stage)[0].fingerprint
+        return model
+
+    def origin(self, stage: Stage = "finetune") -> str:
+        """Say in a sentence where :meth:`model` comes from."""
+        packaged = self._packaged(stage)
+        if packaged is None:
+            return f"{self.name}: trained in this series, {self._finished(stage).path.name}."
+        return f"{self.name}: not trained here; the weights '{packaged}' come with the package."
+
+    def _packaged(self, stage: Stage) -> str | None:
+        """Name of packaged weights for this preset, seed and cohort, where nothing is trained."""
+        name = f"{FAMILY_NAMES[self.family][stage == 'finetune'].lower()}-{self.preset.name}"
+        if self.run(stage).finished or name not in pretrained_names():
+            return None
+        card = pretrained_card(name)
+        about = card["training"]
+        alike = about["seed"] == self.seed and about["model"] == fingerprint(
+            to_dict(self.preset.model)
+        )
+        return name if alike and trained_on(card, self.cohort(stage)) else None
 
     def truth(self) -> Truth | None:
         """Return the truth behind the fine-tuning cohort, if it is simulated and so known."""
@@ -206,6 +239,11 @@ class Study:
                 run.path,
             )
         return run
+
+
+def embedded(grid: str) -> dict[str, tuple[str, int, int]]:
+    """Return age range, participants and seed of the embedded cohorts of a grid."""
+    return _EMBEDDED_SMALL if grid == "small" else EMBEDDED
 
 
 def suffix(family: str) -> str:

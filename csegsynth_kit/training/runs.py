@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
@@ -226,15 +228,31 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Family:
     if path.is_dir():
         path = Run.load(path).best()
     tensors, meta = checkpoint.read(path)
+    return model_from(checkpoint.with_prefix(tensors, "model"), meta, path).to(device)
+
+
+def model_from(
+    weights: Mapping[str, Tensor], meta: Mapping, path: Path, *, without: tuple[str, ...] = ()
+) -> Family:
+    """Build the model that a checkpoint's meta describes, with these weights.
+
+    Args:
+        weights: Tensors by name.
+        meta: Of the checkpoint.
+        path: Of the checkpoint, for messages.
+        without: Parts (prefixes of tensor names) that may be missing, and then are not trained.
+    """
     _, config_type = FAMILIES[meta["family"]]
     features = None if meta["features"] is None else Features.from_dict(meta["features"])
     model = build(from_dict(config_type, meta["model"]), features)
-    weights = checkpoint.with_prefix(tensors, "model")
-    checkpoint.require_same(weights, model.state_dict(), path)
+    own = model.state_dict()
+    missing = {n: own[n] for n in own.keys() - weights.keys() if n.startswith(without or "/")}
+    weights = {**weights, **missing}
+    checkpoint.require_same(weights, own, path)
     model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
     model.card["train"] = meta["data"]["train"]
-    return model.to(device).eval()
+    return model.eval()
 
 
 def warm_start(model: Family, path: Path | str) -> list[str]:

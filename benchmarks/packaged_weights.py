@@ -1,0 +1,160 @@
+"""Train, measure and pack the weights that come with the package.
+
+    python benchmarks/packaged_weights.py --families csegsynth
+
+The study is that of ``csegsynth run --preset small`` with the embedded cohorts at 4 mm; what is
+there already is not trained again. Volumes are scored on fresh people, maps on the test
+participants, slopes on fresh people, all with the packed weights. Writes weights and cards to
+``csegsynth_kit/weights``, and a montage to the folder of the study.
+"""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from trajectory_truth import markdown, slope_table
+
+from csegsynth_kit.analysis import quality
+from csegsynth_kit.analysis.evaluate import VolumeEvaluation, evaluate_people
+from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.regression import RIDGE
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.data.files import fingerprint
+from csegsynth_kit.models.config import to_dict
+from csegsynth_kit.show import brains, tables
+from csegsynth_kit.show.study import FAMILY_NAMES, Study
+from csegsynth_kit.training import checkpoint
+from csegsynth_kit.training.pretrained import (
+    COHORT_CARD,
+    FOLDER,
+    load_pretrained,
+    save_pretrained,
+)
+
+log = logging.getLogger("packaged")
+
+_NOT_FOR = (
+    "Trained on simulated people only: not for diagnosis, not for statements about real brains "
+    "or about any particular person, not for causes, and not for change within a person."
+)
+_FRESH_SEED = 12345
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="runs/small")
+    parser.add_argument("--prepared", default="data/prepared")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--families", nargs="+", default=["csegsynth"], choices=list(FAMILY_NAMES))
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--weights", type=Path, default=FOLDER)
+    options = parser.parse_args()
+    for family in options.families:
+        study = Study.open(
+            out=options.out,
+            preset_name=options.preset,
+            family=family,
+            prepared=options.prepared,
+        )
+        for stage in ("pretrain", "finetune"):
+            began = time.perf_counter()
+            study.train(stage)
+            log.info("%s, %s: %.0f s", family, stage, time.perf_counter() - began)
+        pack(study, options)
+
+
+def pack(study: Study, options: argparse.Namespace) -> None:
+    """Write the weights with their cards; ancestors only of the default family."""
+    if study.family == "csegsynth":
+        write(study, "pretrain", study.ancestor, options.weights, {})
+    write(study, "finetune", study.name, options.weights, {})  # scores are those of the packed
+    write(study, "finetune", study.name, options.weights, measured(study, options))
+
+
+def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> None:
+    """Pack the weights of a stage, with their card."""
+    train, valid, _ = study.split(stage)
+    name = f"{name.lower()}-{study.preset.name}"
+    _, meta = checkpoint.read(study.run(stage).best())
+    asked = train.feature_columns if stage == "finetune" else ()
+    card = {
+        "name": name,
+        "statement": f"The weights '{name}' of the package have seen simulated people only.",
+        "family": study.family,
+        "stage": stage,
+        "preset": study.preset.name,
+        "voxels_mm": list(study.preset.model.grid.spacing_mm),
+        "training": {
+            "cohort": {key: train.provenance[key] for key in COHORT_CARD},
+            "participants": len(train),
+            "validation_participants": len(valid),
+            "ages_years": [round(float(q), 1) for q in train.table["age"].quantile([0, 0.5, 1])],
+            "epochs": meta["epoch"] + 1,
+            "seed": study.seed,
+            "model": fingerprint(to_dict(study.preset.model)),
+            "torch": torch.__version__,
+        },
+        "questions": [column.name for column in asked],
+        "scores": scores,
+        "not_for": _NOT_FOR,
+    }
+    path = save_pretrained(study.run(stage), name, card, folder=folder)
+    log.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
+
+
+def measured(study: Study, options: argparse.Namespace) -> dict:
+    """Score the packed weights, beside the unpacked ones."""
+    name = f"{study.name.lower()}-{study.preset.name}"
+    models = {name: load_pretrained(name, folder=options.weights), "unpacked": study.model()}
+    train, _, test = study.split("finetune")
+    truth = study.truth()
+    people, volumes = truth.fresh_people(options.people, seed=_FRESH_SEED)
+    for model in models.values():
+        model.card["train"] = train.fingerprint
+    result = evaluate_people(models, train, people, volumes)
+    for model in models:
+        log.info("%s\n%s", model, markdown(volume_table(result, model)))
+    answers = test.table[list(models[name].features.questions)]
+    made = {known: generate(model, answers) for known, model in models.items()}
+    extractors = quality.extractors_from("")
+    board = quality.judge_maps(made, train.maps(), test.maps(), extractors=extractors)
+    log.info("%s\n%s", quality.paper_table(board).T.to_string(), quality.count_worse(board))
+    slopes, peaks = slope_table(models[name], train, truth)
+    log.info("%s\n%s", markdown(slopes.reset_index()), peaks)
+    ids = tables.spread_over_age(test, 8).index
+    shown = {"simulated": test.maps(ids), "generated": generate(models[name], answers.loc[ids])}
+    ages = [f"{age:.0f} y" for age in test.table.loc[ids, "age"]]
+    study.save(brains.rows_of_brains(shown, titles=ages), f"montage-{name}")
+    return {
+        "fresh_people": len(people),
+        "volumes": volume_table(result, name).to_dict("records"),
+        "maps": map_table(board, name).to_dict("records"),
+        "slopes": slopes.reset_index().to_dict("records"),
+        "white_matter_peak": peaks,
+    }
+
+
+def volume_table(result: VolumeEvaluation, model: str) -> pd.DataFrame:
+    """Mean absolute error (mL) of the mean of draws, beside ridge and what is possible."""
+    scores = result.scores.set_index(["predictor", "tissue"])
+    ratios = result.ratios.set_index(["model", "reference", "tissue"])
+    rows = []
+    for tissue in MEASURED:
+        ratio = ratios.loc[(model, RIDGE, tissue)]
+        rows.append({"tissue": tissue, "ratio": ratio.to_dict()})
+    print(scores.index.unique(0), ratios.columns, scores.columns)
+    return pd.DataFrame(rows)
+
+
+def map_table(board: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Distances to the test participants' maps, beside those of real sets."""
+    print(board.columns)
+    return board[(board["model"] == model) & (board["reference"] == "test")]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

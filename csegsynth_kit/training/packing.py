@@ -1,0 +1,83 @@
+"""Weights in a few megabytes: half precision, and 8-bit steps where matrices are large.
+
+A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
+width of its own per row. Rows in which nothing reaches a thousandth of what the largest row has
+are left out: templates outside the head are. What this costs is measured, not assumed; see
+``benchmarks/packed_weights.py``.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from csegsynth_kit.errors import RunError
+
+#: Matrices with more numbers than this are stored in steps.
+_LARGE = 200_000
+_STEPS = 127
+#: Rows below this part of the largest row are 0.
+_NEGLIGIBLE = 1e-3
+_HALF_MAX = torch.finfo(torch.float16).max
+
+
+def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Store tensors by name in less space; :func:`unpack` inverts it but for rounding.
+
+    Raises:
+        RunError: for numbers that half precision cannot hold.
+    """
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            packed[f"{name}/plain"] = tensor
+        elif tensor.ndim == 2 and tensor.numel() > _LARGE:
+            packed |= {f"{name}/{part}": t for part, t in _in_steps(tensor.float()).items()}
+        elif tensor.abs().max() > _HALF_MAX:
+            raise RunError(
+                f"tensor {name} reaches {float(tensor.abs().max()):.3g}, beyond half precision",
+                "Give these weights away as they are (best.safetensors).",
+            )
+        else:
+            packed[f"{name}/half"] = tensor.half()
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what :func:`pack` was given, floating-point numbers in single precision."""
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in packed.items():
+        name, kind = key.rsplit("/", 1)
+        if kind == "plain":
+            tensors[name] = tensor
+        elif kind == "half":
+            tensors[name] = tensor.float()
+        elif kind == "steps":
+            parts = {part: packed[f"{name}/{part}"] for part in ("width", "rows", "shape")}
+            tensors[name] = _from_steps(tensor, **parts)
+    return tensors
+
+
+def _in_steps(matrix: Tensor) -> dict[str, Tensor]:
+    """Take a matrix apart into steps, their widths, the rows that count, and its shape."""
+    rows = _long_side_first(matrix)
+    largest = rows.abs().amax(1)
+    kept = (largest > _NEGLIGIBLE * largest.max()).nonzero().squeeze(1)
+    width = largest[kept] / _STEPS
+    return {
+        "steps": (rows[kept] / width[:, None]).round().to(torch.int8),
+        "width": width,
+        "rows": kept.to(torch.int32),
+        "shape": torch.tensor(matrix.shape),
+    }
+
+
+def _from_steps(steps: Tensor, width: Tensor, rows: Tensor, shape: Tensor) -> Tensor:
+    height, breadth = shape.tolist()
+    found = torch.zeros(max(height, breadth), min(height, breadth))
+    found[rows.long()] = steps.float() * width[:, None]
+    return found if height >= breadth else found.T.contiguous()
+
+
+def _long_side_first(matrix: Tensor) -> Tensor:
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T

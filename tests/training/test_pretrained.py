@@ -1,0 +1,148 @@
+"""Weights that come with the package: packing, checking, loading."""
+
+import json
+import socket
+
+import pytest
+import torch
+
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import RunError
+from csegsynth_kit.models import build
+from csegsynth_kit.training import checkpoint
+from csegsynth_kit.training.packing import pack, unpack
+from csegsynth_kit.training.pretrained import (
+    FOLDER,
+    load_pretrained,
+    open_model,
+    pretrained_card,
+    pretrained_names,
+    pretrained_weights,
+    save_pretrained,
+)
+from csegsynth_kit.training.runs import Run
+from csegsynth_kit.training.trainer import Trainer
+from tests.toy import toy_cohort
+from tests.training.jobs import toy_preset
+
+CARD = {"statement": "Toy weights.", "training": {}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of a toy model."""
+    folder = tmp_path_factory.mktemp("toy")
+    train, valid, _ = toy_cohort(folder / "cohort", 24).split((0.7, 0.3, 0), seed=0)
+    chosen = toy_preset(epochs=1)
+    features = Features.fit(train.table, train.feature_columns)
+    run = Run.open(folder / "runs", family="csegsynth", stage="finetune", preset=chosen)
+    model = build(chosen.model, features)
+    Trainer(model, chosen.finetune, run, progress=False).fit(train, valid)
+    return run
+
+
+def test_packed_tensors_come_back_within_half_a_step():
+    generator = torch.Generator().manual_seed(0)
+    tall = torch.randn(2000, 150, generator=generator) * torch.logspace(-1, 1, 2000)[:, None]
+    tensors = {
+        "tall": tall,
+        "wide": tall.T.contiguous(),
+        "small": torch.randn(7, 5, generator=generator),
+        "counter": torch.tensor([3, 4]),
+    }
+    found = unpack(pack(tensors))
+    assert found.keys() == tensors.keys()
+    step = tall.abs().amax(1, keepdim=True) / 127
+    assert ((found["tall"] - tall).abs() <= 0.501 * step).all()
+    torch.testing.assert_close(found["wide"], found["tall"].T)
+    torch.testing.assert_close(found["small"], tensors["small"], rtol=1e-3, atol=1e-6)
+    assert torch.equal(found["counter"], tensors["counter"])
+
+
+def test_rows_that_do_nothing_take_no_space():
+    matrix = torch.zeros(4000, 100)
+    matrix[100:300] = torch.randn(200, 100, generator=torch.Generator().manual_seed(0))
+    packed = pack({"templates": matrix})
+    assert packed["templates/steps"].shape == (200, 100)
+    found = unpack(packed)["templates"]
+    assert found.shape == matrix.shape
+    assert not found[:100].any()
+    assert not found[300:].any()
+
+
+def test_numbers_beyond_half_precision_are_refused():
+    with pytest.raises(RunError, match="volumes reaches 7e"):
+        pack({"volumes": torch.tensor([7e4])})
+
+
+def test_packed_model_gives_the_maps_of_the_run(run, tmp_path):
+    save_pretrained(run, "toy", CARD, folder=tmp_path)
+    packed, whole = load_pretrained("toy", folder=tmp_path), run.load_model()
+    assert packed.features.to_dict() == whole.features.to_dict()
+    latents = torch.randn(4, *whole.latent_shape, generator=torch.Generator().manual_seed(0))
+    inputs = torch.zeros(4, whole.n_inputs)
+    with torch.no_grad():
+        maps, expected = (m.generate(latents, inputs) for m in (packed, whole))
+    assert (maps - expected).abs().max() < 0.02
+    assert packed.card["statement"] == CARD["statement"]
+    assert not packed.training
+
+
+def test_a_conditional_model_is_packed_without_its_critics(run, tmp_path):
+    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+    assert not [name for name in checkpoint.read(path)[0] if "critic" in name]
+    names = pretrained_weights("toy", folder=tmp_path)
+    assert any(name.startswith("generator.") for name in names)
+
+
+def test_nobody_is_named_in_packed_weights(run, tmp_path):
+    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+    ids = run.provenance()["participants"]["train"]
+    content = path.read_bytes() + path.with_suffix(".json").read_bytes()
+    assert not [i for i in ids if i.encode() in content]
+
+
+def test_another_file_than_the_cards_is_refused(run, tmp_path):
+    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(RunError, match="is not the file that its card describes"):
+        load_pretrained("toy", folder=tmp_path)
+    path.unlink()
+    with pytest.raises(RunError, match="is missing"):
+        load_pretrained("toy", folder=tmp_path)
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(RunError, match="csegsynth-small"):
+        load_pretrained("csegsynth-huge")
+    with pytest.raises(RunError, match="csegsynth-small"):
+        open_model("nowhere")
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_packaged_weights_load_without_a_network(name, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    model = load_pretrained(name)
+    card = pretrained_card(name)
+    assert (FOLDER / f"{name}.safetensors").stat().st_size < 12e6
+    assert model.card["simulated"]
+    assert model.conditional == (card["stage"] == "finetune")
+    if model.conditional:
+        assert list(model.features.questions) == card["questions"]
+    assert card["not_for"]
+    assert "sub-" not in json.dumps(card)
+
+
+def test_a_training_starts_from_the_packaged_ancestor():
+    model = load_pretrained("alpha-gan-small")
+    heir = build(model.config, load_pretrained("csegsynth-small").features)
+    new = heir.start_from(pretrained_weights("alpha-gan-small"))
+    assert new
+    assert all(name.startswith("transform.") for name in new)
+    for name, weight in heir.generator.state_dict().items():
+        torch.testing.assert_close(weight, model.generator.state_dict()[name])
