@@ -37,6 +37,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# What everything costs on this machine, which should be idle.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench.py
+
 lab: $(VENV)/.installed
 	$(BIN)/pip install -q -c constraints.txt "jupyterlab>=4.3"
 	$(BIN)/jupyter lab notebooks

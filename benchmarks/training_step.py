@@ -5,20 +5,23 @@
 Every case runs in a process of its own. *naive* takes the published networks literally:
 grouped and transposed convolutions as such, channels first. *paper* computes the same numbers
 our way. *ours* is our preset for the grid. A step is one update of every group of parameters,
-with random maps; seconds are the median over steps, per map.
+with random maps; seconds are the median over steps, per map. *Floor*: the least time of the
+calls that are made, see ``machine.Counted``.
 """
 
 import argparse
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from machine import Counted, describe, peak_gb, rates, synchronize
+from studies import markdown
 from torch import nn
 
 from csegsynth_kit.maps import GRIDS
@@ -29,72 +32,90 @@ from csegsynth_kit.models.presets import preset
 from csegsynth_kit.models.published import PublishedGenerator
 from csegsynth_kit.training.trainer import default_device
 
-NAIVE, PAPER, OURS = "naive", "paper", "ours"
+CASES = NAIVE, PAPER, OURS = "naive", "paper", "ours"
 #: Grids by name; the published one, too, with voxels of 4 mm.
 GRID = {**GRIDS, "paper-4mm": GRIDS["paper"].pooled(2, "paper-4mm")}
+#: Beyond every warm-up, in a step in which it is every critic's turn.
+_STEP = 1200 * 154
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="csegsynth")
     parser.add_argument("--grid", default="small", choices=list(GRID))
-    parser.add_argument("--cases", nargs="+", default=[NAIVE, PAPER, OURS])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--batch", type=int, help="maps per step; default 1, our preset's for ours")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
         print(json.dumps(measure(options)))
         return
-    shape = " x ".join(map(str, GRID[options.grid].shape))
-    print(f"{options.family}, unconditional, grid {shape}, torch {torch.__version__}, ", end="")
-    print(f"{torch.get_num_threads()} threads, {default_device()}\n")
-    print("| case | parameters | maps per step | s per map | times as fast | peak memory (GB) |")
-    print("|---|---|---|---|---|---|")
-    first = None
+    print(f"{describe(default_device())}\n\n{markdown(compare(options))}")
+
+
+def compare(options: argparse.Namespace) -> pd.DataFrame:
+    """Measure cases one after the other; a case that fails is left empty."""
+    rows = []
     for case in options.cases:
-        command = [sys.executable, __file__, *sys.argv[1:], "--case", case]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        first = first or row["seconds"]
-        cells = [case, f"{row['parameters']:,}", row["batch"], f"{row['seconds']:.3g}"]
-        cells += [f"{first / row['seconds']:.1f}", f"{row['memory_gb']:.1f}"]
-        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        named = {key: getattr(options, key) for key in ("family", "grid", "steps", "precision")}
+        named |= {"batch": options.batch} if options.batch else {}
+        words = [word for key, value in named.items() for word in (f"--{key}", str(value))]
+        command = [sys.executable, __file__, *words, "--case", case]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{case}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            continue
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows[-1]["times as fast"] = round(rows[0]["s per map"] / rows[-1]["s per map"], 1)
+    return pd.DataFrame(rows)
 
 
 def measure(options: argparse.Namespace) -> dict:
-    """Time steps of one case."""
-    if options.case == NAIVE:
+    """Time steps of one case, then count one."""
+    naive, ours = options.case == NAIVE, options.case == OURS
+    if naive:
         take_literally()
     device = default_device()
-    known = preset(options.family, options.grid if options.case == OURS else "paper")
+    known = preset(options.family, options.grid if ours else "paper")
     config = replace(known.model, grid=GRID[options.grid])
-    n = options.batch or (known.pretrain.batch_size if options.case == OURS else 1)
+    n = options.batch or (known.pretrain.batch_size if ours else 1)
     model = build(config, None, seed=0).to(device).train()
-    if options.case == NAIVE:
+    if naive:
         model = model.to(memory_format=torch.contiguous_format)
     optimizers = {
-        group: torch.optim.Adam([p for m in parts.values() for p in m.parameters()], fused=True)
+        group: torch.optim.Adam(
+            [p for m in parts.values() for p in m.parameters()], fused=not naive
+        )
         for group, parts in model.groups().items()
     }
     maps = torch.rand(n, 4, *config.grid.shape, device=device)
     batch = Batch(maps / maps.sum(1, keepdim=True), torch.ones(n, 3, device=device))
-    # Beyond the warm-up, in a step in which it is every critic's turn.
-    first, seconds = 1200 * 154, []
+    operations_per_s, bytes_per_s = rates(device)
+    low = options.precision == "bf16"
+    counted, seconds = Counted(operations_per_s, bytes_per_s), []
     # The published loop leaves memory to the C library.
-    with contextlib.nullcontext() if options.case == NAIVE else kept_memory():
+    with contextlib.nullcontext() if naive else kept_memory():
         for i in range(1 + options.steps):
             began = time.perf_counter()
-            step(model, optimizers, batch, Rng(0, i, total=n, device=device), first)
+            step(model, optimizers, batch, Rng(0, i, total=n, device=device), low=low)
             seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**30
+        peak = peak_gb(device)
+        with counted:
+            step(model, optimizers, batch, Rng(0, 0, total=n, device=device), low=low)
+    median = sorted(seconds[1:])[options.steps // 2]
     return {
-        "seconds": sorted(seconds[1:])[options.steps // 2] / n,
-        "batch": n,
-        "memory_gb": peak,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "family": options.family,
+        "grid": options.grid,
+        "case": options.case,
+        "million parameters": round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
+        "maps per step": n,
+        "s per map": float(f"{median / n:.3g}"),
+        "peak GB": round(peak, 1),
+        "GFLOP per map": float(f"{counted.operations / n / 1e9:.3g}"),
+        "GB per map": float(f"{counted.bytes / n / 1e9:.3g}"),
+        "share of floor": round(counted.seconds / median, 2),
     }
 
 
@@ -116,16 +137,21 @@ def take_literally() -> None:
     PublishedGenerator.forward = generator
 
 
-def step(model, optimizers, batch: Batch, rng: Rng, at: int) -> None:
+def step(model, optimizers, batch: Batch, rng: Rng, *, low: bool = False) -> None:
     """Update every group once, as the trainer does."""
-    for group, terms in model.losses(batch, rng, at):
+    losses = model.losses(batch, rng, _STEP)
+    while True:
+        with torch.autocast(batch.maps.device.type, dtype=torch.bfloat16, enabled=low):
+            item = next(losses, None)
+        if item is None:
+            break
+        group, terms = item
         parameters = [p for g in optimizers[group].param_groups for p in g["params"]]
         optimizers[group].zero_grad(set_to_none=True)
         sum(term.float() for term in terms.values()).backward(inputs=parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizers[group].step()
-    if batch.maps.device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize()
 
 
 if __name__ == "__main__":

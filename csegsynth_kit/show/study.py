@@ -16,12 +16,12 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.files import fingerprint, write_text, write_tsv
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.models import Family, build
-from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.show import plots
 from csegsynth_kit.simulate.cohort import simulate_cohort
 from csegsynth_kit.training.pretrained import (
-    load_pretrained,
+    adopt,
+    adopted,
     pretrained_card,
     pretrained_names,
     trained_on,
@@ -183,30 +183,15 @@ class Study:
 
     def model(self, stage: Stage = "finetune") -> Family:
         """Load a stage's trained model, or the packaged one that was trained just so."""
-        if self._packaged(stage) is None:
-            return self._finished(stage).load_model()
-        model = load_pretrained(self._packaged(stage))
-        model.card["train"] = self.split(stage)[0].fingerprint
-        return model
+        return self._finished(stage).load_model()
 
     def origin(self, stage: Stage = "finetune") -> str:
         """Say in a sentence where :meth:`model` comes from."""
-        packaged = self._packaged(stage)
+        packaged = adopted(self._finished(stage))
+        name = self.name if stage == "finetune" else self.ancestor
         if packaged is None:
-            return f"{self.name}: trained in this series, {self._finished(stage).path.name}."
-        return f"{self.name}: not trained here; the weights '{packaged}' come with the package."
-
-    def _packaged(self, stage: Stage) -> str | None:
-        """Name of packaged weights for this preset, seed and cohort, where nothing is trained."""
-        name = f"{FAMILY_NAMES[self.family][stage == 'finetune'].lower()}-{self.preset.name}"
-        if self.run(stage).finished or name not in pretrained_names():
-            return None
-        card = pretrained_card(name)
-        about = card["training"]
-        alike = about["seed"] == self.seed and about["model"] == fingerprint(
-            to_dict(self.preset.model)
-        )
-        return name if alike and trained_on(card, self.cohort(stage)) else None
+            return f"{name} was trained in this series."
+        return f"{name} was not trained here: it is '{packaged}', which comes with the package."
 
     def truth(self) -> Truth | None:
         """Return the truth behind the fine-tuning cohort, if it is simulated and so known."""
@@ -230,15 +215,31 @@ class Study:
         return text
 
     def _finished(self, stage: Stage) -> Run:
+        if stage == "finetune" and not self.run("pretrain").finished:
+            self._adopt("pretrain")
         run = self.run(stage)
-        if not run.finished:
+        if not run.finished and not self._adopt(stage):
             number = {"pretrain": "02_pretraining", "finetune": "03_fine_tuning"}[stage]
             raise RunError(
                 "is not trained yet",
-                f"Run notebook {number} with family '{self.family}' first.",
+                f"Run notebook {number} with family '{self.family}' first, or take preset 'small', "
+                "whose weights come with the package.",
                 run.path,
             )
         return run
+
+    def _adopt(self, stage: Stage) -> bool:
+        """Take packaged weights of this preset, seed and cohort, if there are any."""
+        name = f"{FAMILY_NAMES[self.family][stage == 'finetune'].lower()}-{self.preset.name}"
+        if name not in pretrained_names():
+            return False
+        card, run = pretrained_card(name), self.run(stage)
+        about = card["training"]
+        own = {"seed": self.seed, "model": fingerprint(run.config["model"])}
+        if own != {key: about[key] for key in own} or not trained_on(card, self.cohort(stage)):
+            return False
+        adopt(run, name, *self.split(stage)[:2])
+        return True
 
 
 def embedded(grid: str) -> dict[str, tuple[str, int, int]]:

@@ -24,6 +24,8 @@ from csegsynth_kit.training.runs import Run, model_from
 FOLDER = Path(__file__).parents[1] / "weights"
 #: What tells a simulated cohort from all others.
 COHORT_CARD = ("simulated", "structural_truth", "n", "age", "effects", "missing", "seed", "grid")
+#: In a run folder, says which packaged weights it has taken.
+_ADOPTED = "packaged.json"
 #: Parts that only training needs.
 _CRITICS = ("critic.", "code_critic.")
 
@@ -72,6 +74,33 @@ def load_pretrained(
 def trained_on(card: Mapping, cohort: Cohort) -> bool:
     """Tell whether packaged weights were trained on this simulated cohort."""
     return card["training"]["cohort"] == {key: cohort.provenance.get(key) for key in COHORT_CARD}
+
+
+def adopt(run: Run, name: str, train: Cohort, valid: Cohort, *, folder: Path = FOLDER) -> None:
+    """Put packaged weights into a run folder, so that it need not be trained.
+
+    Args:
+        run: Not trained yet; of the preset and seed of the weights.
+        name: Of the weights.
+        train: The training participants of the weights' cohort; see :func:`trained_on`.
+        valid: Its validation participants.
+        folder: Where the weights are.
+    """
+    model = load_pretrained(name, folder=folder)
+    _, meta = checkpoint.read(_file(name, pretrained_card(name, folder=folder), folder))
+    data = run.claim(train, valid, model.features)
+    weights = {f"model/{key}": tensor for key, tensor in model.state_dict().items()}
+    checkpoint.write(run.best(), weights, {**meta, "data": data})
+    write_json(run.path / _ADOPTED, {"weights": name})
+    run.mark_finished(meta["epoch"] + 1)
+
+
+def adopted(run: Run) -> str | None:
+    """Name of the packaged weights that a run has taken, or None if it was trained."""
+    path = run.path / _ADOPTED
+    if not path.exists() or run.last().exists():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))["weights"]
 
 
 def open_model(given: Path | str, device: torch.device | str = "cpu") -> Family:

@@ -6,6 +6,7 @@ import socket
 import pytest
 import torch
 
+from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import RunError
 from csegsynth_kit.models import build
@@ -13,6 +14,8 @@ from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.packing import pack, unpack
 from csegsynth_kit.training.pretrained import (
     FOLDER,
+    adopt,
+    adopted,
     load_pretrained,
     open_model,
     pretrained_card,
@@ -112,6 +115,24 @@ def test_another_file_than_the_cards_is_refused(run, tmp_path):
     path.unlink()
     with pytest.raises(RunError, match="is missing"):
         load_pretrained("toy", folder=tmp_path)
+
+
+def test_a_run_takes_packaged_weights_until_it_is_trained(run, tmp_path):
+    save_pretrained(run, "toy", CARD, folder=tmp_path)
+    train, valid, _ = load_cohort(run.path.parents[1] / "cohort").split((0.7, 0.3, 0), seed=0)
+    chosen = toy_preset(epochs=1)
+    other = Run.open(tmp_path / "runs", family="csegsynth", stage="finetune", preset=chosen)
+    adopt(other, "toy", train, valid, folder=tmp_path)
+    assert other.finished
+    assert adopted(other) == "toy"
+    packed, taken = load_pretrained("toy", folder=tmp_path), other.load_model()
+    assert taken.card["train"] == train.fingerprint
+    for name, weight in packed.generator.state_dict().items():
+        torch.testing.assert_close(taken.generator.state_dict()[name], weight)
+    model = build(chosen.model, Features.fit(train.table, train.feature_columns))
+    Trainer(model, chosen.finetune, other, progress=False).fit(train, valid)
+    assert adopted(other) is None
+    assert len(other.history()) == 2
 
 
 def test_an_unknown_name_lists_those_there_are():
