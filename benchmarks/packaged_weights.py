@@ -18,7 +18,11 @@ import torch
 from trajectory_truth import markdown, slope_table
 
 from csegsynth_kit.analysis import quality
-from csegsynth_kit.analysis.evaluate import VolumeEvaluation, evaluate_people
+from csegsynth_kit.analysis.evaluate import (
+    BEST_POSSIBLE,
+    VolumeEvaluation,
+    evaluate_people,
+)
 from csegsynth_kit.analysis.generate import generate
 from csegsynth_kit.analysis.regression import RIDGE
 from csegsynth_kit.constants import MEASURED
@@ -141,18 +145,40 @@ def volume_table(result: VolumeEvaluation, model: str) -> pd.DataFrame:
     """Mean absolute error (mL) of the mean of draws, beside ridge and what is possible."""
     scores = result.scores.set_index(["predictor", "tissue"])
     ratios = result.ratios.set_index(["model", "reference", "tissue"])
+    spread = result.spread.set_index(["model", "tissue"])
+    draws = result.draws[model].shape[1]
     rows = []
     for tissue in MEASURED:
+        row = {"tissue": tissue}
+        for what, predictor in {
+            "mae_ml": f"{model}, mean of {draws} draws",
+            "one_draw_ml": f"{model}, one draw",
+            "ridge_ml": RIDGE,
+            "best_possible_ml": BEST_POSSIBLE,
+        }.items():
+            row[what] = _with_interval(scores.loc[(predictor, tissue)], "mae_ml", 1)
         ratio = ratios.loc[(model, RIDGE, tissue)]
-        rows.append({"tissue": tissue, "ratio": ratio.to_dict()})
-    print(scores.index.unique(0), ratios.columns, scores.columns)
+        row |= {"ratio_to_ridge": _with_interval(ratio, "ratio", 3), "verdict": ratio["verdict"]}
+        own = spread.loc[(model, tissue)]
+        row |= {
+            "sd_ratio": round(float(own["sd_ratio"]), 2),
+            "r": _with_interval(scores.loc[(f"{model}, mean of {draws} draws", tissue)], "r", 2),
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def map_table(board: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Distances to the test participants' maps, beside those of real sets."""
-    print(board.columns)
-    return board[(board["model"] == model) & (board["reference"] == "test")]
+    """Distances to the test participants' maps, beside those of pairs of real sets."""
+    rows = board[(board["model"] == model) & (board["reference"] == "test")]
+    numbers = ["value", "low", "high", "floor", "floor_detect"]
+    rows = rows.assign(**{name: rows[name].astype(float).map("{:.4g}".format) for name in numbers})
+    return rows[["metric", "extractor", *numbers, "n", "verdict"]].astype(str)
+
+
+def _with_interval(row: pd.Series, name: str, digits: int) -> str:
+    low, value, high = (f"{row[n]:.{digits}f}" for n in (f"{name}_low", name, f"{name}_high"))
+    return f"{value} [{low}, {high}]"
 
 
 if __name__ == "__main__":
