@@ -51,6 +51,7 @@ def _add_prepare(commands) -> None:
     parser.add_argument("--id-column", help="column of the table that holds the ids")
     parser.add_argument("--no-align", dest="align", action="store_false")
     parser.add_argument("--no-clean", dest="clean", action="store_false")
+    parser.add_argument("--jobs", type=int, help="processes (as many as there is room for)")
 
 
 def _add_simulate(commands) -> None:

@@ -40,6 +40,7 @@ def prepare_command(options: argparse.Namespace) -> None:
         id_column=options.id_column,
         align=options.align,
         clean=options.clean,
+        jobs=options.jobs,
     )
     style()
     save(doctor_figure(cohort), cohort.path / "report.png")

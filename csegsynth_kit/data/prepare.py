@@ -1,9 +1,10 @@
-"""From a folder of segmentations and a table to a prepared cohort, one participant at a time."""
+"""From a folder of segmentations and a table to a prepared cohort."""
 
 import importlib.metadata
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,6 @@ from tqdm.auto import tqdm
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data import doctor
-from csegsynth_kit.data.cleanup import clean_labels
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.files import write_json, write_text, write_tsv
 from csegsynth_kit.data.findings import Finding
@@ -25,19 +25,21 @@ from csegsynth_kit.data.job import (
     read_answers,
     reasons,
     settle,
-    unreadable,
 )
-from csegsynth_kit.data.place import place
-from csegsynth_kit.data.readers.base import Layout, Scan, SubjectMaps, data_set_of
-from csegsynth_kit.data.readers.detect import discover, read_subject
+from csegsynth_kit.data.parallel import check_jobs, default_jobs, map_in_order
+from csegsynth_kit.data.readers.base import Layout, data_set_of
+from csegsynth_kit.data.readers.detect import discover
 from csegsynth_kit.data.report import report
+from csegsynth_kit.data.subject import Outcome, Preparer
 from csegsynth_kit.data.writer import CohortWriter
-from csegsynth_kit.errors import CohortError, CsegsynthError, MapError
-from csegsynth_kit.maps import grid_named, quantize
+from csegsynth_kit.errors import CohortError
+from csegsynth_kit.maps import grid_named
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "nibabel", "nilearn")
+#: The most memory (GB) that a process needs for one participant at 1 mm.
+_MEMORY_GB = 1.5
 
 
 def prepare(
@@ -51,13 +53,15 @@ def prepare(
     id_column: str | None = None,
     align: bool = True,
     clean: bool = True,
+    jobs: int | None = None,
     progress: bool = True,
 ) -> Cohort:
     """Read, check, clean, align and pool every participant's maps, and write a cohort.
 
     Memory does not grow with the number of participants. If it is cut off, the same call
-    continues where it stopped. A participant whose maps cannot be used is left out with a
-    reason; ``report.md`` in the cohort's folder tells all of them.
+    continues where it stopped. The result is the same for any ``jobs``, bit for bit. A participant
+    whose maps cannot be used is left out with a reason; ``report.md`` in the cohort's folder
+    tells all of them.
 
     Args:
         source: Folder with the segmentations, searched with all folders below it.
@@ -71,16 +75,20 @@ def prepare(
         id_column: Column of the table that holds the ids, if it has an unusual name.
         align: Rotate and shift every head to the template (not on the ``paper`` grid).
         clean: Take spinal CSF and fragments off label maps of whole heads.
+        jobs: Processes; by default as many as there are processors, or fewer if there are few
+            maps or less than 1.5 GB of memory for each.
         progress: Show progress bars.
 
     Raises:
-        ConfigError: for an unknown grid or layout, or features without a table.
+        ConfigError: for an unknown grid or layout, features without a table, or if processes
+            cannot be started.
         TableError: if a table cannot be used.
         CohortError: if ``out`` exists, the source holds no usable map or several layouts,
             maps and table share no id, maps count CSF in different ways, or nobody is left.
     """
     source, out = Path(source), Path(out)
     target = grid_named(grid)
+    check_jobs(jobs)
     if out.exists():
         raise CohortError("already exists", "Choose another folder, or remove this one first.", out)
     discovery = discover(source, layout)
@@ -88,77 +96,29 @@ def prepare(
     answers = read_answers(tables, features, id_column)
     job = settle(discovery, answers, tables, target, align=align, clean=clean, progress=progress)
     writer = CohortWriter(out, job.grid, len(job.scans), job.plan(features))
-    todo = [scan for scan in job.scans if scan.participant not in writer.records]
-    for scan in tqdm(todo, desc="preparing", unit="map", disable=not progress):
-        _one(scan, job, writer)
+    _write_maps(job, writer, jobs, progress)
     return _finish(job, writer)
 
 
-def _one(scan: Scan, job: Job, writer: CohortWriter) -> None:
-    """Prepare one participant; a failure leaves this participant out and nobody else."""
-    try:
-        maps, removed, findings = _checked(scan, job)
-        placed = None if _bars(findings) else place(maps, job.grid, align=job.align)
-        if placed is not None:
-            findings += doctor.check_placement(maps, placed)
-    except MapError as error:
-        writer.skip(scan.participant, {"findings": [asdict(unreadable(scan, error))]})
-        return
-    except (CsegsynthError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        logger.exception("%s failed", scan.participant)
-        text = f"{scan.files[0].name}: {type(error).__name__}: {error}"
-        finding = Finding("excluded", scan.participant, "failed", text)
-        writer.skip(scan.participant, {"findings": [asdict(finding)]}, retry=True)
-        return
-    noted = [asdict(finding) for finding in findings]
-    if placed is None or _bars(findings):
-        writer.skip(scan.participant, {"findings": noted})
-        return
-    steps = quantize(placed.shares)
-    stored = steps.sum(dim=(1, 2, 3)).numpy() / 255 * job.grid.voxel_ml
-    record = {
-        "volumes_ml": [float(v) for v in maps.volumes_ml],
-        "stored_ml": [float(v) for v in stored],
-        "cleaned": job.clean and maps.whole_head,
-        "removed_ml": removed,
-        "placed": placed.how,
-        "volume_change_ml": list(placed.volume_change_ml),
-        "alignment": placed.alignment,
-        "files": [_relative(f, job.discovery.source) for f in scan.files],
-        "synthetic": bool(maps.sidecar.get("Synthetic")),
-        "findings": noted,
-    }
-    writer.add(scan.participant, steps.numpy(), record)
+def _write_maps(job: Job, writer: CohortWriter, jobs: int | None, progress: bool) -> None:
+    """Prepare and keep whom an earlier, cut off attempt has not kept already."""
+    todo = [scan for scan in job.scans if scan.participant not in writer.records]
+    jobs = jobs or default_jobs(len(todo), memory_gb=_MEMORY_GB)
+    preparer = Preparer(job.discovery.source, job.grid, job.align, job.clean)
+    bar = tqdm(total=len(todo), desc="preparing", unit="map", disable=not progress)
+    with bar, closing(map_in_order(preparer.outcome, todo, jobs)) as outcomes:
+        for outcome in outcomes:
+            _write(outcome, writer)
+            bar.update()
 
 
-def _checked(scan: Scan, job: Job) -> tuple[SubjectMaps, list[float], list[Finding]]:
-    """Read, check and clean; checks that exclude come before the ones that take them for granted.
-
-    Returns:
-        The maps, mL of each tissue that clean-up removed, and the findings.
-    """
-    maps = read_subject(scan)
-    findings = [*maps.findings, *doctor.check_voxels(maps)]
-    bad_values = doctor.check_values(maps)
-    if bad_values:
-        return maps, [0.0] * 3, [*findings, *bad_values]
-    maps = doctor.clipped(maps)
-    removed = [0.0] * 3
-    if job.clean and maps.whole_head:
-        cleaned = clean_labels(maps)
-        maps, removed = cleaned.maps, list(cleaned.removed_ml)
-    findings += doctor.check_order(maps)
-    findings += doctor.check_volumes(maps)
-    findings += doctor.check_field_of_view(maps)
-    return maps, removed, findings
-
-
-def _bars(findings: Sequence[Finding]) -> bool:
-    return any(finding.severity == "excluded" for finding in findings)
-
-
-def _relative(path: Path, source: Path) -> str:
-    return path.relative_to(source).as_posix()
+def _write(outcome: Outcome, writer: CohortWriter) -> None:
+    if outcome.failure:
+        logger.error("%s failed\n%s", outcome.participant, outcome.failure)
+    if outcome.steps is None:
+        writer.skip(outcome.participant, outcome.record, retry=bool(outcome.failure))
+    else:
+        writer.add(outcome.participant, outcome.steps, outcome.record)
 
 
 def _finish(job: Job, writer: CohortWriter) -> Cohort:

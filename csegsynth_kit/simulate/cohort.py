@@ -1,9 +1,9 @@
 """Simulated cohorts: answers, volumes and maps joined and written like any prepared cohort."""
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.export import export_bids
 from csegsynth_kit.data.files import write_text
+from csegsynth_kit.data.parallel import check_jobs, default_jobs, map_in_order, one_thread
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import Grid, SegmentationMaps, dequantize, grid_named
@@ -26,7 +27,7 @@ from csegsynth_kit.simulate.candidates import (
     template_candidates,
 )
 from csegsynth_kit.simulate.people import People, real_people, simulated_people
-from csegsynth_kit.simulate.pool import Task, Workshop, check_jobs, draw_all, one_thread
+from csegsynth_kit.simulate.pool import Task, Workshop
 from csegsynth_kit.simulate.questionnaire import STREAMS
 from csegsynth_kit.simulate.targets import Targets
 
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 #: Voxels (mm) at which heads are drawn for voxels of a grid. Maps drawn at 4 mm are crisper
 #: than real ones, maps pooled from 2 mm are not; at 8 mm speed matters more.
 _DRAWN_AT_MM = {2.0: 2.0, 4.0: 2.0, 8.0: 4.0}
-#: Below this many heads per process, starting processes costs more than it saves.
-_LEAST_PER_JOB = 16
 _DEFAULT_N = 400
 _EXPORTED_AT_ONCE = 8
 
@@ -103,8 +102,7 @@ def simulate_cohort(
     with one_thread():
         made = candidates.make()
     tasks = _tasks(people, made, seed)
-    jobs = jobs or max(1, min(os.cpu_count() or 1, len(tasks) // _LEAST_PER_JOB))
-    _write_heads(writer, Workshop(voxels, made), tasks, jobs, progress)
+    _write_heads(writer, Workshop(voxels, made), tasks, jobs or default_jobs(len(tasks)), progress)
     write_text(writer.partial / "report.md", _report(plan, len(tasks)))
     if bids is not None:  # Before the cohort becomes visible, so that a restart repeats it.
         _export(writer, people, Path(bids), plan)
@@ -203,8 +201,8 @@ def _write_heads(
         unit="head",
         disable=not progress,
     )
-    with bar:
-        for head in draw_all(workshop, missing, jobs):
+    with bar, closing(map_in_order(workshop.draw, missing, jobs)) as heads:
+        for head in heads:
             volumes = dict(zip(VOLUME_COLUMNS, head.volumes_ml, strict=True))
             writer.add(head.participant, head.steps, {"volumes_ml": volumes})
             bar.update()

@@ -1,15 +1,20 @@
 """Preparation: what ends up in a cohort, in its report, and what survives being cut off."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.spatial.transform import Rotation
 
-from csegsynth_kit.data import prepare as module
+from csegsynth_kit.data import prepare as preparation
+from csegsynth_kit.data import subject as module
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.prepare import prepare
-from csegsynth_kit.errors import CohortError, TableError
+from csegsynth_kit.data.writer import CohortWriter
+from csegsynth_kit.errors import CohortError, ConfigError, TableError
 from csegsynth_kit.maps import volumes_ml
 from tests.data.heads import (
     head,
@@ -255,6 +260,93 @@ def test_cut_off_and_repeated_equals_done_at_once(tmp_path, monkeypatch):
     for name in names:
         whole, resumed = ((tmp_path / f / name).read_bytes() for f in ("at_once", "out"))
         assert whole.replace(b"at_once", b"out") == resumed, name
+
+
+def _files(path) -> dict[str, bytes]:
+    """Name to content of a cohort's files, whose own name is left out of the report."""
+    return {
+        file.name: file.read_bytes().replace(path.name.encode(), b"NAME") for file in path.iterdir()
+    }
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Oblique maps of five heads that differ; one is damaged, one has its tissues swapped."""
+    folder = tmp_path / "study" / "derivatives" / "fmriprep"
+    ids = [f"sub-{i}" for i in range(5)]
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [9, -4, 6], degrees=True).as_matrix()
+    for i, participant in enumerate(ids):
+        tissues, affine = head(1 + i / 100)
+        order = [1, 0, 2] if i == 3 else [0, 1, 2]
+        files = write_probseg(folder, participant, tissues[order], turn @ affine)
+        if i == 1:
+            files["GM"].write_bytes(files["GM"].read_bytes()[:3000])
+    write_table(tmp_path / "study" / "participants.tsv", ids)
+    return folder
+
+
+def test_processes_make_no_difference(mixed, tmp_path):
+    options = {"grid": "tiny", "progress": False}
+    one = prepare(mixed, tmp_path / "cohort_1", jobs=1, **options)
+    prepare(mixed, tmp_path / "cohort_2", jobs=2, **options)
+    assert one.ids == ("sub-0", "sub-2", "sub-4")
+    assert one.grid.shape == (24, 28, 24)
+    steps = pd.read_csv(one.path / "preparation.tsv", sep="\t", index_col=0)
+    assert list(steps["placed"]) == ["aligned"] * 3
+    assert (steps["rotation_x_deg"].abs() > 5).all()
+    assert len({row.tobytes() for row in one.steps()}) == 3
+    assert _files(tmp_path / "cohort_1") == _files(tmp_path / "cohort_2")
+
+
+def test_a_failure_in_another_process_stops_nobody_else(tmp_path, monkeypatch, caplog):
+    for i in range(3):
+        write_fast(tmp_path / "maps", f"sub-{i}")
+
+    def with_a_fault(*args, **options):
+        job = settle(*args, **options)
+        first, second, third = job.scans
+        return replace(job, scans=(first, replace(second, layout="unheard-of"), third))
+
+    settle = preparation.settle
+    monkeypatch.setattr(preparation, "settle", with_a_fault)
+    cohort = prepare(tmp_path / "maps", tmp_path / "out", jobs=2, **FAST)
+    assert cohort.ids == ("sub-0", "sub-2")
+    assert "sub-1: sub-1_pve_2.nii.gz: KeyError: 'unheard-of'" in report_of(tmp_path / "out")
+    assert "sub-1 failed\nTraceback" in caplog.text
+
+
+def test_processes_that_were_cut_off_may_be_fewer_afterwards(mixed, tmp_path, monkeypatch):
+    prepare(mixed, tmp_path / "cohort_1", jobs=1, **FAST)
+    add, added = CohortWriter.add, []
+
+    def cut_off(self, participant, *rest):
+        added.append(participant)
+        if len(added) == 2:
+            raise _CutOffError
+        add(self, participant, *rest)
+
+    monkeypatch.setattr(CohortWriter, "add", cut_off)
+    with pytest.raises(_CutOffError):
+        prepare(mixed, tmp_path / "cohort_2", jobs=2, **FAST)
+    prepare(mixed, tmp_path / "cohort_2", jobs=1, **FAST)
+    assert added == ["sub-0", "sub-2", "sub-2", "sub-4"]
+    assert _files(tmp_path / "cohort_1") == _files(tmp_path / "cohort_2")
+
+
+def test_a_prepared_cohort_leaves_threads_as_they_were(source, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        prepare(source, tmp_path / "out", jobs=1, **FAST)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_process_at_all_is_refused(source, tmp_path):
+    with pytest.raises(ConfigError, match="jobs is 0"):
+        prepare(source, tmp_path / "out", jobs=0, **FAST)
 
 
 def test_a_change_of_mind_does_not_continue_the_old_attempt(tmp_path, monkeypatch):

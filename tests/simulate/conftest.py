@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from csegsynth_kit.data.parallel import one_thread
 from csegsynth_kit.maps import GRIDS, Grid
 from csegsynth_kit.simulate.anatomy import Anatomy
-from csegsynth_kit.simulate.pool import one_thread
 
 #: The tiny canvas at 4 mm: quick to draw on, and not cubic.
 QUICK_GRID: Grid = GRIDS["tiny"].refined(2)
