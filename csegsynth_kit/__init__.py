@@ -16,6 +16,7 @@ _EXPORTS = {
     "warm_start": "training.runs",
     "Run": "training.runs",
     "load_model": "training.runs",
+    "load_pretrained": "training.pretrained",
     "Trainer": "training.trainer",
     "generate": "analysis.generate",
     "generate_shared": "analysis.generate",
