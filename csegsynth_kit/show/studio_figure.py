@@ -20,6 +20,7 @@ from csegsynth_kit.show.studio_volumes import (
     Interval,
     Reference,
     axis_limit_ml,
+    caution_about,
     reference,
     spread_interval,
     volumes_of,
@@ -157,6 +158,7 @@ def _draw_change(
 def _marks(interval: pd.DataFrame, name: str, people: Reference | None) -> str:
     level = 100 * interval["level"].iloc[0]
     parts = [f"Bars: this person. Lines with ends: {level:g} % range of {name}."]
+    parts += [caution] if (caution := caution_about(interval)) else []
     if people is not None:
         shown = "5 to 95 %, quartiles and median" if len(people.quantiles) else "too few to show:"
         parts.append(f"Gray: {shown} of {people.n} {people.who}.")
