@@ -8,12 +8,12 @@ import torch
 from csegsynth_kit.analysis.effect_agreement import VoxelGLM, effect_agreement, slopes_of
 from csegsynth_kit.analysis.effect_maps import Contrast, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import CohortError, ConfigError
 
 
 @pytest.fixture(scope="module")
 def glm(cohort, model):
-    return VoxelGLM.of(cohort, model.features)
+    return VoxelGLM.of(model, cohort)
 
 
 @pytest.mark.parametrize(("question", "scale"), [("age", "sd"), ("sex", "levels")])
@@ -69,3 +69,20 @@ def test_other_voxels_are_refused(glm, model):
     smaller = replace(effects, change=effects.change[:, 1:])
     with pytest.raises(ConfigError, match="one grid"):
         effect_agreement(smaller, glm)
+
+
+def test_other_peoples_regressions_are_refused(glm, model, cohort, monkeypatch):
+    others = cohort.subset(cohort.ids[1:])
+    with pytest.raises(CohortError, match="not the training participants"):
+        VoxelGLM.of(model, others)
+    effects = glm.effect_maps(Contrast.of(model.features, "age"))
+    for key, value in (("train", "another"), ("csf_definition", "ventricular")):
+        strange = replace(effects, card=effects.card | {key: value})
+        with pytest.raises(CohortError, match=f"{key} is '{value}'"):
+            effect_agreement(strange, glm)
+    few, refitter = replace(glm, group=glm.group.iloc[1:]), Refitter.of(model, cohort)
+    with pytest.raises(CohortError, match="1 persons of the refitter"):
+        effect_agreement(effects, few, refitter=refitter)
+    monkeypatch.setitem(model.card, "csf_definition", "ventricular")
+    with pytest.raises(CohortError, match="different ways"):
+        VoxelGLM.of(model, cohort)
