@@ -131,7 +131,8 @@ class VoxelGLM:
         change = torch.zeros(len(TISSUES), *self.mask.shape)
         change[: len(MEASURED), torch.from_numpy(self.mask)] = torch.from_numpy(estimate).float()
         change[-1] = -change[: len(MEASURED)].sum(0)
-        return EffectMaps(change, self.grid, contrast, int(self.counts.sum()), 0, self.card)
+        n = int(self.counts.sum())
+        return EffectMaps(change, self.grid, contrast, n, 0, self.card, source="regression")
 
     def masked(self, effects: EffectMaps) -> EffectMaps:
         """Set effects to 0 outside the mask, where they are not compared."""

@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -8,6 +10,7 @@ import torch
 from csegsynth_kit.analysis.effect_agreement import VoxelGLM, effect_agreement, slopes_of
 from csegsynth_kit.analysis.effect_maps import Contrast, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
+from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.errors import CohortError, ConfigError
 
 
@@ -86,3 +89,23 @@ def test_other_peoples_regressions_are_refused(glm, model, cohort, monkeypatch):
     monkeypatch.setitem(model.card, "csf_definition", "ventricular")
     with pytest.raises(CohortError, match="different ways"):
         VoxelGLM.of(model, cohort)
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_images_of_the_regression_say_what_they_are(glm, model, tmp_path, simulated):
+    own = replace(glm, card=glm.card | {"simulated": simulated})
+    effects = own.effect_maps(Contrast.of(model.features, "age"))
+    paths = own.masked(effects).to_nifti(tmp_path)
+    names = [f"contrast-age_label-{t}_stat-effect_desc-regression_statmap" for t in MEASURED]
+    assert [p.name for p in paths] == [f"{name}.nii.gz" for name in names]
+    sidecar = json.loads((tmp_path / f"{names[1]}.json").read_text())
+    assert sidecar["Synthetic"] is simulated
+    assert sidecar["FittedToSimulatedData"] is simulated
+    assert "own maps" in sidecar["Description"]
+    assert "generated maps" not in sidecar["Description"]
+    assert sidecar["Tissue"] == "GM"
+    assert sidecar["People"] == 40
+    assert "DrawsPerPerson" not in sidecar
+    assert (b"synthetic" in nib.load(paths[0]).header["descrip"].item()) is simulated
+    replace(effects, source="model").to_nifti(tmp_path)  # beside it, in the same folder
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 6
