@@ -140,8 +140,9 @@ class Intervals:
 
         Returns:
             ``person`` (label of the row), ``tissue``, ``mean_ml`` of the draws, ``low_ml``,
-            ``high_ml`` (not below 0), ``level``, ``n`` people calibrated on, and ``unanswered``:
-            how many of the questions asked this person leaves out.
+            ``high_ml`` (not below 0), ``level``, ``n`` people calibrated on, ``unanswered``: how
+            many of the questions asked this person leaves out, and ``extrapolated``: those
+            whose answer no training participant gave or reached, where nothing is promised.
 
         Raises:
             ConfigError: if there were too few people for the level.
@@ -150,7 +151,7 @@ class Intervals:
         width = conformal_quantile(self.scores, level)
         width = np.full(len(MEASURED), width[-1]) if together else width[:-1]
         mean, sd = self._moments(table)
-        unanswered = table[list(self.asked)].isna().sum(axis=1).to_numpy()
+        answers = table[list(self.asked)]
         values = {
             "mean_ml": mean,
             "low_ml": np.maximum(mean - width * sd, 0),
@@ -159,8 +160,12 @@ class Intervals:
         index = pd.MultiIndex.from_product([table.index, MEASURED], names=["person", "tissue"])
         flat = {name: value.reshape(-1) for name, value in values.items()}
         result = pd.DataFrame(flat, index=index).reset_index()
-        repeated = np.repeat(unanswered, len(MEASURED))
-        return result.assign(level=level, n=len(self.scores), unanswered=repeated)
+        about = {
+            "unanswered": answers.isna().sum(axis=1).to_numpy(),
+            "extrapolated": _extrapolated(self.model, answers),
+        }
+        repeated = {name: np.repeat(values, len(MEASURED)) for name, values in about.items()}
+        return result.assign(level=level, n=len(self.scores), **repeated)
 
     def coverage(
         self,
@@ -282,6 +287,13 @@ def _require_same_csf(model: Family, cohort: Cohort) -> None:
             "Calibrate on people measured like the training participants.",
             cohort.path,
         )
+
+
+def _extrapolated(model: Family, answers: pd.DataFrame) -> np.ndarray:
+    """Name the questions, (N,) as text, whose answers lie outside those of training."""
+    found = model.features.outside_support(answers.reset_index(drop=True)).groupby("row")
+    named = found["feature"].agg(", ".join)
+    return named.reindex(range(len(answers)), fill_value="").to_numpy(object)
 
 
 def _groups(answers: pd.Series, name: str) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Conformal intervals of a model's volumes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,16 @@ def test_intervals_are_as_wide_as_errors_of_validation_people(intervals, model, 
         assert set(found["n"]) == {len(valid)}
     open_questions = people.isna().sum(axis=1)
     assert list(found["unanswered"][::3]) == list(open_questions)
+
+
+def test_answers_nobody_gave_are_named_beside_their_intervals(intervals, model):
+    oldest = model.features.support[0][1]
+    people = pd.DataFrame({"age": [50.0, oldest + 9, None], "sex": "male"}, index=["a", "b", "a"])
+    found = intervals.of(people)
+    assert list(found["extrapolated"]) == [""] * 3 + ["age"] * 3 + [""] * 3
+    assert list(found["unanswered"]) == [2] * 6 + [3] * 3
+    short = replace(intervals, asked=("sex",))  # age is ignored, and so is how old they are
+    assert not short.of(people)["extrapolated"].any()
 
 
 def test_calibration_people_are_covered_as_often_as_their_rank_says(intervals, parts):
