@@ -66,6 +66,17 @@ class Intervals:
     scaled: bool = False
     ratios: tuple[float, ...] = ()
 
+    @property
+    def statement(self) -> str:
+        """Whom they were calibrated on, and what expected ranges of coverage leave out."""
+        counted = ", ".join(f"{n} {part}" for part, n in self.people.items())
+        if not self.ratios:
+            return f"calibrated on {counted}"
+        return (
+            f"calibrated on {counted}; expected ranges of coverage take the ratio of errors for "
+            f"known, though {self.people['valid']} people tell it, and are too short by that"
+        )
+
     @classmethod
     def calibrate(
         cls,
@@ -189,7 +200,8 @@ class Intervals:
             ``all three`` at once): ``covered``, the share of people inside, its 95 % interval
             ``covered_low`` and ``covered_high`` (Wilson), ``n`` people, and the 95 % range
             ``expected_low`` to ``expected_high`` of that share if intervals are right on
-            average, given how few people were calibrated on and counted.
+            average, given how few people were calibrated on and counted. If training people
+            count, that range leaves out how unsure ``ratios`` are, and is too short by it.
         """
         scores = with_joint(self._scores(people, np.asarray(volumes, float)))
         return coverage_table(self.scores, scores, people, levels=levels, by=by)

@@ -129,6 +129,10 @@ def test_training_people_count_with_errors_left_out_at_the_models_scale(model, p
     everybody = np.concatenate([ridge / sd, left_out / moments(model, train.table)[1]]) * ratios
     np.testing.assert_allclose(both.scores[:, :3], np.sort(everybody, axis=0), rtol=1e-5)
     np.testing.assert_allclose(both.scores[:, 3], np.sort(everybody.max(1)), rtol=1e-5)
+    # The range of coverage that is expected counts people, and says what it leaves out.
+    assert "ratio" not in Intervals.calibrate(model, valid, draws=DRAWS).statement
+    assert f"calibrated on {len(valid)} valid, {len(train)} train" in both.statement
+    assert "take the ratio of errors for known" in both.statement
     # What the model was fitted to would promise too much.
     seen = np.abs(train.volumes.to_numpy() - fit_baseline(RIDGE, train, features)(train.table))
     assert (left_out.mean(0) > seen.mean(0)).all()
