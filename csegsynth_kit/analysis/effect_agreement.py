@@ -15,9 +15,9 @@ from scipy.stats import t as student
 from statsmodels.stats.multitest import fdrcorrection
 
 from csegsynth_kit.analysis.comparable import require_same_csf, require_trained_alike
+from csegsynth_kit.analysis.design import regressors
 from csegsynth_kit.analysis.effect_maps import Contrast, EffectMaps, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
-from csegsynth_kit.analysis.importance_regression import regressors
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.folds import folds_of
@@ -40,7 +40,7 @@ class VoxelGLM:
     """Sufficient statistics of voxelwise least squares, by groups of people.
 
     Args:
-        encoded: (P,) encoded column of each regressor, see ``importance_regression``.
+        encoded: (P,) encoded column of each regressor, see ``design``.
         mask: (X, Y, Z) bool, voxels that are compared.
         cross: (K, P, P) X'X of each group.
         mixed: (K, P, 3, V) X'y of each group, over the voxels of the mask.
@@ -66,7 +66,7 @@ class VoxelGLM:
     def of(cls, model: Family, train: Cohort, *, seed: int = 0) -> "VoxelGLM":
         """Read the maps once; of each person the first counts.
 
-        Regressors are those of ``importance_regression.regressors``.
+        Regressors are those of ``design.regressors``.
 
         Args:
             model: Whose answers are the regressors.
