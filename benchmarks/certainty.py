@@ -47,7 +47,7 @@ def main() -> None:
         table = coverage_table(intervals.scores, scores, people)
         file = f"coverage-{study.out.name}-{name.replace(' ', '-')}.tsv"
         table.to_csv(options.tables / file, sep="\t", index=False)
-        log.info("\ncalibrated on %s: %s; ratios %s", name, intervals.people, intervals.ratios)
+        log.info("\n%s: %s; ratios %s", name, intervals.statement, intervals.ratios)
         log.info("%s", markdown(wide_coverage(table)))
         log.info("\n%s", markdown(worst(table)))
     log.info("\n%s", markdown(scatter(scores, len(valid))))

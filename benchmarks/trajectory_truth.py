@@ -23,7 +23,7 @@ from csegsynth_kit.analysis.trajectory import AgeRegression, peak_age, scenario,
 from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.models import Family
-from csegsynth_kit.show.soundness import with_intervals
+from csegsynth_kit.show.tables import with_intervals
 from csegsynth_kit.training.runs import Run
 
 _PEOPLE, _AGES = 20, (30, 50, 70)

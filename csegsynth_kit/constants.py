@@ -32,6 +32,10 @@ CSF_DEFINITIONS = {
 #: Distinguishable with every kind of color vision, and by lightness alone in print.
 COLORS = {"WM": "#DDA01F", "GM": "#A63A2B", "CSF": "#4C9ED9", "background": "#FFFFFF"}
 
+#: Colors from less to more of a tissue, purple to green: told apart with every kind of color
+#: vision, and from the tissues' own colors.
+DIVERGING = "PRGn"
+
 #: MNI position (mm) of the center of mass of the template's white and gray matter.
 TEMPLATE_CENTER_MM = (0.0, -21.7, 9.7)
 

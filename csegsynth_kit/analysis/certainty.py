@@ -66,6 +66,17 @@ class Intervals:
     scaled: bool = False
     ratios: tuple[float, ...] = ()
 
+    @property
+    def statement(self) -> str:
+        """Whom they were calibrated on, and what expected ranges of coverage leave out."""
+        counted = ", ".join(f"{n} {part}" for part, n in self.people.items())
+        if not self.ratios:
+            return f"calibrated on {counted}"
+        return (
+            f"calibrated on {counted}; expected ranges of coverage take the ratio of errors for "
+            f"known, though {self.people['valid']} people tell it, and are too short by that"
+        )
+
     @classmethod
     def calibrate(
         cls,
@@ -140,8 +151,9 @@ class Intervals:
 
         Returns:
             ``person`` (label of the row), ``tissue``, ``mean_ml`` of the draws, ``low_ml``,
-            ``high_ml`` (not below 0), ``level``, ``n`` people calibrated on, and ``unanswered``:
-            how many of the questions asked this person leaves out.
+            ``high_ml`` (not below 0), ``level``, ``n`` people calibrated on, ``unanswered``: how
+            many of the questions asked this person leaves out, and ``extrapolated``: those
+            whose answer no training participant gave or reached, where nothing is promised.
 
         Raises:
             ConfigError: if there were too few people for the level.
@@ -150,7 +162,7 @@ class Intervals:
         width = conformal_quantile(self.scores, level)
         width = np.full(len(MEASURED), width[-1]) if together else width[:-1]
         mean, sd = self._moments(table)
-        unanswered = table[list(self.asked)].isna().sum(axis=1).to_numpy()
+        answers = table[list(self.asked)]
         values = {
             "mean_ml": mean,
             "low_ml": np.maximum(mean - width * sd, 0),
@@ -159,8 +171,12 @@ class Intervals:
         index = pd.MultiIndex.from_product([table.index, MEASURED], names=["person", "tissue"])
         flat = {name: value.reshape(-1) for name, value in values.items()}
         result = pd.DataFrame(flat, index=index).reset_index()
-        repeated = np.repeat(unanswered, len(MEASURED))
-        return result.assign(level=level, n=len(self.scores), unanswered=repeated)
+        about = {
+            "unanswered": answers.isna().sum(axis=1).to_numpy(),
+            "extrapolated": _extrapolated(self.model, answers),
+        }
+        repeated = {name: np.repeat(values, len(MEASURED)) for name, values in about.items()}
+        return result.assign(level=level, n=len(self.scores), **repeated)
 
     def coverage(
         self,
@@ -184,7 +200,8 @@ class Intervals:
             ``all three`` at once): ``covered``, the share of people inside, its 95 % interval
             ``covered_low`` and ``covered_high`` (Wilson), ``n`` people, and the 95 % range
             ``expected_low`` to ``expected_high`` of that share if intervals are right on
-            average, given how few people were calibrated on and counted.
+            average, given how few people were calibrated on and counted. If training people
+            count, that range leaves out how unsure ``ratios`` are, and is too short by it.
         """
         scores = with_joint(self._scores(people, np.asarray(volumes, float)))
         return coverage_table(self.scores, scores, people, levels=levels, by=by)
@@ -282,6 +299,13 @@ def _require_same_csf(model: Family, cohort: Cohort) -> None:
             "Calibrate on people measured like the training participants.",
             cohort.path,
         )
+
+
+def _extrapolated(model: Family, answers: pd.DataFrame) -> np.ndarray:
+    """Name the questions, (N,) as text, whose answers lie outside those of training."""
+    found = model.features.outside_support(answers.reset_index(drop=True)).groupby("row")
+    named = found["feature"].agg(", ".join)
+    return named.reindex(range(len(answers)), fill_value="").to_numpy(object)
 
 
 def _groups(answers: pd.Series, name: str) -> dict[str, np.ndarray]:

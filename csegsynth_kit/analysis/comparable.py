@@ -22,13 +22,18 @@ def require_comparable(models: Mapping[str, Family], train: Cohort, test: Cohort
             test.path,
         )
     require_trained_alike(models, train)
+    require_same_csf(models, train, test)
+
+
+def require_same_csf(models: Mapping[str, Family], *cohorts: Cohort) -> None:
+    """Check that models and cohorts count the same as CSF, or raise CohortError."""
     counted = {model.card["csf_definition"] for model in models.values()}
-    definitions = {train.csf_definition, test.csf_definition, *counted}
+    definitions = {*counted, *(cohort.csf_definition for cohort in cohorts)}
     if len(definitions) > 1:
         raise CohortError(
             f"CSF is counted in different ways: {', '.join(sorted(definitions))}",
             "Compare only cohorts with the same csf_definition.",
-            test.path,
+            cohorts[-1].path,
         )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import t
 
+from csegsynth_kit.analysis.design import regressors
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 
@@ -26,7 +27,7 @@ class VolumeRegression:
     @classmethod
     def fit(cls, train: Cohort, features: Features) -> "VolumeRegression":
         """Fit least squares to the training participants; rows of one person are one cluster."""
-        x = _design(features, train.table)
+        x, _ = regressors(features, train.table)
         groups = pd.factorize(train.persons)[0]
         fits = [
             sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": groups})
@@ -36,7 +37,8 @@ class VolumeRegression:
 
     def contrast(self, before: pd.DataFrame, after: pd.DataFrame) -> np.ndarray:
         """Return (N, 3, 3) difference, low and high end of its 95 % interval (mL) per tissue."""
-        change = _design(self.features, after) - _design(self.features, before)
+        after, before = (regressors(self.features, table)[0] for table in (after, before))
+        change = after - before
         parts = []
         for fit in self.fits:
             mean = change @ fit.params
@@ -44,10 +46,3 @@ class VolumeRegression:
             margin = t.ppf(0.975, fit.df_resid) * np.sqrt(np.maximum(variance, 0))
             parts.append(np.stack([mean, mean - margin, mean + margin], axis=1))
         return np.stack(parts, axis=1)
-
-
-def _design(features: Features, table: pd.DataFrame) -> np.ndarray:
-    """Constant, standardized imputed answers, and age squared where age is asked."""
-    x = features.impute(features.encode(table).values)
-    ages = [i for i, name in enumerate(features.names) if name == "age"]
-    return np.column_stack([np.ones(len(x)), x, *(x[:, i] ** 2 for i in ages)])

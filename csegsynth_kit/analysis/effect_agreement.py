@@ -14,16 +14,17 @@ import torch
 from scipy.stats import t as student
 from statsmodels.stats.multitest import fdrcorrection
 
+from csegsynth_kit.analysis.comparable import require_same_csf, require_trained_alike
+from csegsynth_kit.analysis.design import regressors
 from csegsynth_kit.analysis.effect_maps import Contrast, EffectMaps, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
-from csegsynth_kit.analysis.importance_regression import regressors
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.folds import folds_of
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import Grid, dequantize
 from csegsynth_kit.metrics.resampling import recentered_interval
+from csegsynth_kit.models import Family
 
 _CHUNK = 64
 #: Groups of people from which halves are put together.
@@ -39,7 +40,7 @@ class VoxelGLM:
     """Sufficient statistics of voxelwise least squares, by groups of people.
 
     Args:
-        encoded: (P,) encoded column of each regressor, see ``importance_regression``.
+        encoded: (P,) encoded column of each regressor, see ``design``.
         mask: (X, Y, Z) bool, voxels that are compared.
         cross: (K, P, P) X'X of each group.
         mixed: (K, P, 3, V) X'y of each group, over the voxels of the mask.
@@ -47,7 +48,8 @@ class VoxelGLM:
         counts: (K,) people per group.
         group: Group of each person.
         grid: Voxels of the maps.
-        card: ``csf_definition`` and ``simulated`` of the maps.
+        card: ``csf_definition`` and ``simulated`` of the maps, and ``train``, the fingerprint of
+            the participants.
     """
 
     encoded: np.ndarray
@@ -61,18 +63,24 @@ class VoxelGLM:
     card: dict
 
     @classmethod
-    def of(cls, cohort: Cohort, features: Features, *, seed: int = 0) -> "VoxelGLM":
+    def of(cls, model: Family, train: Cohort, *, seed: int = 0) -> "VoxelGLM":
         """Read the maps once; of each person the first counts.
 
-        Regressors are those of ``importance_regression.regressors``.
+        Regressors are those of ``design.regressors``.
 
         Args:
-            cohort: Participants.
-            features: Fitted on the same participants.
+            model: Whose answers are the regressors.
+            train: Its training participants.
             seed: Of the groups.
+
+        Raises:
+            CohortError: if the model was trained on others, or counts CSF differently.
+            ConfigError: if the model takes no answers.
         """
-        cohort = cohort.one_scan_each()
-        x, encoded = regressors(features, cohort.table)
+        require_trained_alike({"the model": model}, train)
+        require_same_csf({"the model": model}, train)
+        cohort = train.one_scan_each()
+        x, encoded = regressors(model.features, cohort.table)
         fold = folds_of(cohort.persons, _FOLDS, seed=seed)
         steps = torch.from_numpy(cohort.steps())
         mean = sum(part.float().sum(0) for part in steps.split(_CHUNK)) / (255 * len(steps))
@@ -89,6 +97,7 @@ class VoxelGLM:
         counts = np.bincount(fold, minlength=len(groups))
         group = pd.Series(fold, index=cohort.persons.to_numpy())
         card = {"csf_definition": cohort.csf_definition, "simulated": cohort.simulated}
+        card["train"] = train.fingerprint
         return cls(encoded, mask.numpy(), cross, mixed, squared, counts, group, cohort.grid, card)
 
     def fit(
@@ -122,7 +131,8 @@ class VoxelGLM:
         change = torch.zeros(len(TISSUES), *self.mask.shape)
         change[: len(MEASURED), torch.from_numpy(self.mask)] = torch.from_numpy(estimate).float()
         change[-1] = -change[: len(MEASURED)].sum(0)
-        return EffectMaps(change, self.grid, contrast, int(self.counts.sum()), 0, self.card)
+        n = int(self.counts.sum())
+        return EffectMaps(change, self.grid, contrast, n, 0, self.card, source="regression")
 
     def masked(self, effects: EffectMaps) -> EffectMaps:
         """Set effects to 0 outside the mask, where they are not compared."""
@@ -179,12 +189,14 @@ def effect_agreement(
 
     Raises:
         ConfigError: if the maps have other voxels than the regression.
+        CohortError: if they are of a model with other training participants or another CSF.
     """
     if effects.change.shape[1:] != glm.mask.shape:
         raise ConfigError(
             f"effects have shape {tuple(effects.change.shape[1:])}, the maps {glm.mask.shape}",
             "Compare on one grid.",
         )
+    _require_same_people(effects, glm, refitter)
     contrast = slopes_of(effects.contrast, glm.encoded)
     fits = [[glm.fit(contrast, half) for half in halves] for halves in glm.halves(splits, seed)]
     own, whole = _masked(effects, glm), glm.fit(contrast)
@@ -201,6 +213,23 @@ def effect_agreement(
         apart = _refitted(effects, glm, refitter, people, contrast, splits, seed)
         rows += _rows("model of a half, regression on the other", None, apart, n // 2)
     return pd.DataFrame(rows).assign(voxels=int(glm.mask.sum()))
+
+
+def _require_same_people(effects: EffectMaps, glm: VoxelGLM, refitter: Refitter | None) -> None:
+    """Check that effects, regression and refits are of one training sample, measured alike."""
+    for key in ("train", "csf_definition"):
+        if effects.card[key] not in (None, glm.card[key]):
+            raise CohortError(
+                f"effects are of a model whose {key} is {effects.card[key]!r}, the regression's "
+                f"is {glm.card[key]!r}",
+                "Make the regression of the model's own participants: VoxelGLM.of(model, train).",
+            )
+    strangers = set() if refitter is None else set(refitter.persons) - set(glm.group.index)
+    if strangers:
+        raise CohortError(
+            f"{len(strangers)} persons of the refitter are not in the regression",
+            "Make both of the same training participants.",
+        )
 
 
 _STATISTICS = ("r", "r_t", "same_sign", "significant", "slope", "dice")

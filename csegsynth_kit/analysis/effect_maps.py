@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -94,9 +95,11 @@ class EffectMaps:
         change: (T, X, Y, Z) in ``unit``; sums to 0 over T.
         grid: The voxels.
         contrast: What changes.
-        n: People averaged over.
-        draws: Draws per person.
-        card: What the model was trained on.
+        n: People averaged over, or whom a regression was fitted to.
+        draws: Draws per person; 0 for a regression.
+        card: What the model was trained on, or the regression fitted to.
+        source: ``model`` for changes of generated maps, ``regression`` for slopes of least
+            squares in participants' own maps.
     """
 
     change: Tensor
@@ -105,6 +108,7 @@ class EffectMaps:
     n: int
     draws: int
     card: dict
+    source: Literal["model", "regression"] = "model"
 
     @property
     def unit(self) -> str:
@@ -123,31 +127,45 @@ class EffectMaps:
             out: Folder.
 
         Returns:
-            The images, ``contrast-QUESTION_label-TISSUE_stat-effect_statmap.nii.gz``.
+            The images, ``contrast-QUESTION_label-TISSUE_stat-effect_statmap.nii.gz``; of a
+            regression with ``desc-regression`` before ``statmap``.
         """
         name = "".join(letter for letter in self.contrast.question if letter.isalnum())
-        paths = []
+        kind = "" if self.source == "model" else f"_desc-{self.source}"
+        about, paths = self._about(), []
+        note = "csegsynth_kit synthetic" if about["Synthetic"] else "csegsynth_kit"
         for tissue, change in zip(MEASURED, self.change.numpy(), strict=False):
-            stem = f"contrast-{name}_label-{tissue}_stat-effect_statmap"
+            stem = f"contrast-{name}_label-{tissue}_stat-effect{kind}_statmap"
             path = Path(out) / f"{stem}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_nifti(path, change, self.grid.affine, description="csegsynth_kit synthetic")
-            write_json(path.with_name(f"{stem}.json"), self._sidecar(tissue))
+            write_nifti(path, change, self.grid.affine, description=note)
+            write_json(path.with_name(f"{stem}.json"), about | {"Tissue": tissue})
             paths.append(path)
         return paths
 
-    def _sidecar(self, tissue: str) -> dict:
-        return {
-            "Synthetic": True,
-            "Description": f"Mean change of a generated map's share of {tissue} with the answer "
-            f"to {self.contrast.question}; an effect in the model, not a cause",
+    def _about(self) -> dict:
+        """What the sidecars of all tissues say."""
+        shared = {
             "Question": self.contrast.question,
             "Units": self.unit,
             "People": self.n,
-            "DrawsPerPerson": self.draws,
             "CsfDefinition": self.card["csf_definition"],
-            "TrainedOnSimulatedData": self.card["simulated"],
             "Grid": self.grid.to_dict(),
+        }
+        if self.source == "regression":  # As synthetic as the maps that it was fitted to.
+            return shared | {
+                "Synthetic": self.card["simulated"],
+                "Description": "Slope of the share of a voxel in participants' own maps with the "
+                f"answer to {self.contrast.question}, by least squares at every voxel; no model "
+                "generated it, and it is not a cause",
+                "FittedToSimulatedData": self.card["simulated"],
+            }
+        return shared | {
+            "Synthetic": True,
+            "Description": "Mean change of the share of a voxel in generated maps with the "
+            f"answer to {self.contrast.question}; an effect in the model, not a cause",
+            "DrawsPerPerson": self.draws,
+            "TrainedOnSimulatedData": self.card["simulated"],
         }
 
 

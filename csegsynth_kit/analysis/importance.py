@@ -44,7 +44,7 @@ def volume_gradients(
     ]
     n_features = len(model.features.names)
     mean = torch.cat(gradients)[:, :n_features].unflatten(0, (len(table), draws)).mean(1)
-    return _of_answers(model.features, encoded.values, mean.double().cpu().numpy())
+    return of_answers(model.features, encoded.values, mean.double().cpu().numpy())
 
 
 def gradient_importance(
@@ -100,10 +100,18 @@ def resample_shares(n: int, times: int, seed: int) -> np.ndarray:
     return np.stack([np.bincount(own, minlength=n) for own in rows]) / n
 
 
-def _of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Turn (N, F, 3) gradients in imputed values into gradients in the answers given.
+def of_answers(features: Features, values: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Turn gradients in imputed values into gradients in the answers given.
 
     Imputation is linear in the answers: row j of its matrix is what a unit of answer j adds.
+
+    Args:
+        features: That encoded the answers.
+        values: (N, F) standardized answers, NaN where unanswered.
+        gradients: (N, F, 3) in the imputed values.
+
+    Returns:
+        (N, F, 3), 0 where unanswered.
     """
     unanswered, total = np.isnan(values), np.empty_like(gradients)
     for pattern in np.unique(unanswered, axis=0):

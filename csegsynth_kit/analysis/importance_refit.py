@@ -16,7 +16,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from csegsynth_kit.analysis.importance import volume_gradients
+from csegsynth_kit.analysis.importance import of_answers, volume_gradients
 from csegsynth_kit.analysis.importance_groups import Groups, checked_groups, group_effects
 from csegsynth_kit.analysis.importance_scores import Importance
 from csegsynth_kit.data.cohort import Cohort
@@ -192,22 +192,27 @@ def _mean_gradients(model: Family, people: pd.DataFrame, draws: int, seed: int) 
 def _changes_of_slopes(
     model: CodeFamily, train: Cohort, people: pd.DataFrame, refits: int, seed: int
 ) -> np.ndarray:
-    """Refit the regression of the volumes: (B, F, 3) changes of its mean slopes at ``people``."""
+    """Refit the regression of the volumes: (B, F, 3) changes of its mean slopes at ``people``.
+
+    Slopes are in the answers given, as gradients are: 0 where a question is open, and what an
+    answer lets expect of open ones counts as its own.
+    """
     features, curved = model.features, list(model.transform.curved)
     inputs = torch.from_numpy(features.inputs(features.encode(train.table)))[:, : model.n_inputs]
     volumes = torch.tensor(train.volumes.to_numpy(), dtype=torch.float32)
     unit = model.volume_sd_ml.cpu()
     volumes = (volumes - model.volume_mean_ml.cpu()) / unit
     persons = np.asarray(train.persons, dtype=object)
-    own = features.impute(features.encode(people[list(features.questions)]).values)[:, curved]
+    answers = features.encode(people[list(features.questions)]).values
+    own = features.impute(answers)[:, curved]
 
     def slopes(rows: np.ndarray) -> np.ndarray:
         target = volume_target(inputs[rows], volumes[rows], tuple(persons[rows]), curved=curved)
         per_sd = (target.slopes * unit).double().numpy()
-        mean = per_sd[: len(features.names)].copy()
+        each = np.tile(per_sd[: len(features.names)], (len(own), 1, 1))
         for i, column in enumerate(curved):
-            mean[column] += 2 * own[:, i].mean() * per_sd[model.n_inputs + i]
-        return mean
+            each[:, column] += 2 * np.outer(own[:, i], per_sd[model.n_inputs + i])
+        return of_answers(features, answers, each).mean(axis=0)
 
     everybody = slopes(np.arange(len(train)))
     rows = resamples(len(train), times=refits, seed=seed, persons=persons)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import statsmodels.api as sm
 from scipy.optimize import brentq
 from scipy.stats import ncf
 
+from csegsynth_kit.analysis.design import AGE_SQUARED, regressors
 from csegsynth_kit.analysis.importance_groups import Groups, checked_groups, columns_of
 from csegsynth_kit.analysis.importance_scores import Importance
 from csegsynth_kit.data.cohort import Cohort
@@ -67,31 +67,10 @@ def by_partial_r2(
     )
 
 
-def regressors(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Lay out the regressors of least squares on all answers.
-
-    A constant, the imputed encoded answers, and age squared if age is among them. The first level
-    of a question with several columns is left out: it follows from the others.
-
-    Returns:
-        (n, P) regressors, and the (P,) encoded column that each is; -1 for the constant, and
-        -2 for the square.
-    """
-    x = features.impute(features.encode(table).values)
-    first = np.diff(features.question, prepend=-1) != 0
-    several = np.bincount(features.question)[features.question] > 1
-    kept = np.flatnonzero(~(first & several))
-    columns, encoded = [np.ones(len(x)), *x[:, kept].T], [-1, *kept]
-    if "age" in features.names:
-        columns.append(x[:, features.names.index("age")] ** 2)
-        encoded.append(-2)
-    return np.column_stack(columns), np.array(encoded)
-
-
 def _members(features: Features, encoded: np.ndarray, questions: Sequence[str]) -> np.ndarray:
     """Return the indices of the regressors of some questions; the square goes with age."""
     own = np.isin(encoded, columns_of(features, questions))
-    return np.flatnonzero(own | ((encoded == -2) & ("age" in questions)))
+    return np.flatnonzero(own | ((encoded == AGE_SQUARED) & ("age" in questions)))
 
 
 def _tested(fit, x: np.ndarray, own: np.ndarray) -> tuple[float, float, float, float]:

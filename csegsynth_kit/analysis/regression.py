@@ -10,6 +10,7 @@ from sklearn.linear_model import LassoCV, RidgeCV
 from sklearn.model_selection import PredefinedSplit
 from threadpoolctl import threadpool_limits
 
+from csegsynth_kit.analysis.design import answers_and_square, mean_slope, regressors
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
@@ -91,7 +92,7 @@ def fit_ridge(
         return _mean(train, features, 0), volumes.var(axis=0) * (n / (n - 1)) ** 2
 
     def design(table: pd.DataFrame) -> np.ndarray:
-        return _design(features, table.reindex(columns=list(asked)), chosen)
+        return answers_and_square(features, table.reindex(columns=list(asked)), chosen)
 
     x = design(train.table)
     fits = [RidgeCV(_PENALTIES).fit(x, y) for y in volumes.T]
@@ -140,26 +141,33 @@ def residual_covariance(
     return residuals.T @ residuals / len(train)
 
 
-def regression_effects(train: Cohort, features: Features) -> pd.DataFrame:
+def regression_effects(
+    train: Cohort, features: Features, *, people: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Effects of a linear regression on all features, with what the sample size allows to tell.
+
+    Age squared is a regressor as well; the effect of age is the slope at each person, averaged.
 
     Args:
         train: Training participants.
         features: Fitted on the same participants.
+        people: Answers at whose ages slopes are taken; by default the training participants'.
 
     Returns:
         One row per question with one column and tissue: ``effect_ml`` (mL per standard deviation)
         and its 95 % confidence interval ``effect_low`` and ``effect_high`` (statsmodels OLS).
     """
-    x = sm.add_constant(features.impute(features.encode(train.table).values))
+    people = train.table if people is None else people
+    x, encoded = regressors(features, train.table)
+    alone = [(i, name) for i, name in enumerate(features.names) if name in features.questions]
+    weights = np.stack([mean_slope(features, people, encoded, i) for i, _ in alone])
     rows = []
     for tissue, y in zip(MEASURED, train.volumes.to_numpy().T, strict=True):
-        fit = sm.OLS(y, x).fit()
-        table = np.column_stack([fit.params, fit.conf_int()])[1:]
-        for name, (effect, low, high) in zip(features.names, table, strict=True):
-            if name in features.questions:
-                interval = {"effect_low": low, "effect_high": high}
-                rows.append({"feature": name, "tissue": tissue, "effect_ml": effect, **interval})
+        found = sm.OLS(y, x).fit().t_test(weights)
+        table = np.column_stack([found.effect, found.conf_int()])
+        for (_, name), (effect, low, high) in zip(alone, table, strict=True):
+            interval = {"effect_low": low, "effect_high": high}
+            rows.append({"feature": name, "tissue": tissue, "effect_ml": effect, **interval})
     return pd.DataFrame(rows)
 
 
@@ -187,7 +195,7 @@ def _age_sex(train: Cohort, features: Features, seed: int) -> Predictor:
     chosen = [i for i, name in enumerate(features.names) if name in ("age", "sex")]
 
     def design(table: pd.DataFrame) -> np.ndarray:
-        return sm.add_constant(_design(features, table, chosen), has_constant="add")
+        return sm.add_constant(answers_and_square(features, table, chosen), has_constant="add")
 
     fits = [sm.OLS(y, design(train.table)).fit() for y in train.volumes.to_numpy().T]
     return lambda table: np.stack([fit.predict(design(table)) for fit in fits], axis=1)
@@ -209,12 +217,11 @@ def _lasso(train: Cohort, features: Features, seed: int) -> Predictor:
 
 def _linear(train: Cohort, features: Features, fit: Callable) -> Predictor:
     """Fit a linear model of all features, and age squared, per tissue."""
-    everything = list(range(len(features.names)))
-    x = _design(features, train.table, everything)
+    x = answers_and_square(features, train.table)
     fits = [fit(x, y) for y in train.volumes.to_numpy().T]
 
     def predict(table: pd.DataFrame) -> np.ndarray:
-        x = _design(features, table, everything)
+        x = answers_and_square(features, table)
         return np.stack([fitted.predict(x) for fitted in fits], axis=1)
 
     return predict
@@ -276,12 +283,3 @@ def _zero_filled(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, n
     """Return (N, F) standardized answers, 0 where there are none, and whether there are none."""
     values = features.encode(table).values
     return np.nan_to_num(values), np.isnan(values)
-
-
-def _design(features: Features, table: pd.DataFrame, chosen: list[int]) -> np.ndarray:
-    """Standardized, imputed features, and age squared where age is among them."""
-    x = features.impute(features.encode(table).values)[:, chosen]
-    names = [features.names[i] for i in chosen]
-    if "age" not in names:
-        return x
-    return np.column_stack([x, x[:, names.index("age")] ** 2])

@@ -56,7 +56,10 @@ class Edit:
             )
 
     def reason_against(self, person: Mapping, features: Features) -> str:
-        """Say why this edit says nothing about this person; empty if it does."""
+        """Say why this edit says nothing about this person; empty if it does.
+
+        An edit that leaves the answer as it is ``changes nothing``.
+        """
         if self.feature not in features.questions:
             return f"the model has no feature '{self.feature}'"
         answer, column = person.get(self.feature), features.column(self.feature)
@@ -65,17 +68,25 @@ class Edit:
         if self.kind == "set" and column.levels and self.value not in column.levels:
             return f"'{self.value}' is no answer to '{self.feature}'"
         if self.kind == "set" and answer == self.value:
-            return f"'{self.feature}' is '{answer}' already"
+            return f"changes nothing: '{self.feature}' is '{answer}' already"
         if answer is None or pd.isna(answer):
             return "" if self.kind == "set" and not self.only_if else f"'{self.feature}' is unknown"
         if self.only_if and answer not in self.only_if:
-            return f"'{self.feature}' is '{answer}', not {' or '.join(map(repr, self.only_if))}"
+            other = " or ".join(map(repr, self.only_if))
+            return f"changes nothing: '{self.feature}' is '{answer}', not {other}"
+        if self.kind != "set" and self._moved(answer, 1.0, features) == answer:
+            low, high = self._limits(features)
+            limit = f"{low:g} at least" if self.value < 0 else f"{high:g} at most"
+            return (
+                f"changes nothing: '{self.feature}' is {answer:g}, and training participants "
+                f"answered {limit}"
+            )
         return ""
 
     def applied(self, people: pd.DataFrame, features: Features) -> pd.Series:
         """Return the edited answers of rows from ``from_age_years`` on.
 
-        Sums stay within what training participants answered.
+        Sums stay within what training participants answered; an answer beyond stays as it is.
         """
         since = people["age"].to_numpy(float) - self.from_age_years
         answers = people[self.feature]
@@ -84,8 +95,18 @@ class Edit:
         share = (since >= 0).astype(float)
         if self.kind == "ramp":
             share = np.clip(since / self.over_years, 0, 1)
-        low, high = features.support[features.questions.index(self.feature)]
-        return answers.where(share == 0, (answers + self.value * share).clip(low, high))
+        return answers.where(share == 0, self._moved(answers, share, features))
+
+    def _moved(
+        self, answers: pd.Series | float, share: np.ndarray | float, features: Features
+    ) -> np.ndarray:
+        low, high = self._limits(features)
+        return np.clip(
+            answers + self.value * share, np.minimum(low, answers), np.maximum(high, answers)
+        )
+
+    def _limits(self, features: Features) -> tuple[float, float]:
+        return features.support[features.questions.index(self.feature)]
 
 
 @dataclass(frozen=True)
@@ -161,7 +182,12 @@ def lifestyles(*, from_age_years: float = 50.0) -> tuple[Lifestyle, ...]:
 
 
 def which_apply(chosen: Sequence[Lifestyle], person: Mapping, features: Features) -> pd.DataFrame:
-    """List scenarios: whether the model can say something about them, and if not, why."""
+    """List scenarios: whether the model can say something about them, and if not, why.
+
+    Returns:
+        ``scenario``, ``possible``, and the ``reason`` where it is not, which says
+        ``changes nothing`` of an edit that would leave this person as they are.
+    """
     rows = [(one.name, one.reason_against(person, features)) for one in chosen]
     table = pd.DataFrame(rows, columns=["scenario", "reason"])
     table.insert(1, "possible", table["reason"] == "")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
+from csegsynth_kit.analysis.comparable import require_comparable
 from csegsynth_kit.analysis.contrast import VolumeRegression
 from csegsynth_kit.analysis.counterfactual import (
     aged,
@@ -51,7 +52,13 @@ def soundness(
         ``tissue``, mean ``error_ml`` (absolute) and ``soft_dice``, each with ``_low`` and
         ``_high`` of its 95 % bootstrap interval over people, ``n``; and ``note``, the reason
         where a model cannot do this.
+
+    Raises:
+        CohortError: if a model was trained on others than ``train``, or cohorts share
+            participants or count CSF differently.
+        ConfigError: if there is no model, one takes no answers, or they take different ones.
     """
+    require_comparable(models, train, test)
     test = _with_age(test)
     maps, parts = test.maps(), []
     for name, model in models.items():
@@ -90,7 +97,11 @@ def effectiveness(
         ``model`` (or ``real people``, ``unmoved maps``), ``r`` of intended and read age,
         ``mae_years``, ``slope`` of read on intended age, each with its 95 % bootstrap interval
         over people; ``n``, ``note``.
+
+    Raises:
+        CohortError, ConfigError: as :func:`soundness`.
     """
+    require_comparable(models, train, test)
     test = _with_age(test)
     train = train.one_scan_each().subset(train.one_scan_each().table["age"].dropna().index)
     read = _age_reader(train)
@@ -130,7 +141,11 @@ def counterfactual_errors(
         As ``metrics.volumes.score_table``, of the predictors ``no change``, ``regression``
         (volumes at the own age plus the change that least squares on the training participants
         gives) and each model that can.
+
+    Raises:
+        CohortError, ConfigError: as :func:`soundness`.
     """
+    require_comparable(models, train, test)
     test = _with_age(test)
     people = test.table[[c.name for c in test.feature_columns]]
     there = aged(people, other_ages(people, seed=seed))

@@ -19,7 +19,7 @@ from csegsynth_kit.analysis.support import Support
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.errors import TableError
+from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.models import Family
 
 CROSS_SECTIONAL = "This compares people of different ages; nobody was followed over time."
@@ -179,11 +179,20 @@ def regression_lines(
 
     Returns:
         ``age_years``, ``tissue``, ``line_ml``, ``low_ml``, ``high_ml``, ``slope_ml_per_decade``.
+
+    Raises:
+        ConfigError: for fewer than two ages or two pairs of draws.
     """
     ages = np.asarray(
         sorted(set(trajectory["age_years"])) if ages_years is None else ages_years, float
     )
-    pairs = (trajectory["draw"].nunique() + 1) // 2
+    draws, simulated = trajectory["draw"].nunique(), trajectory["age_years"].nunique()
+    pairs = (draws + 1) // 2
+    if simulated < 2 or pairs < 2:
+        raise ConfigError(
+            f"{simulated} ages and {draws} draws give no line with a band",
+            "Simulate two ages or more, with 3 draws at least; 16 are usual.",
+        )
     parts = []
     for tissue in MEASURED:
         rows = trajectory[trajectory["tissue"] == tissue]
@@ -191,7 +200,8 @@ def regression_lines(
         fit = sm.OLS(rows["volume_ml"].to_numpy(), x).fit(
             cov_type="cluster", cov_kwds={"groups": rows["draw"].to_numpy() % pairs}
         )
-        band = fit.get_prediction(sm.add_constant(ages)).summary_frame(alpha=0.05)
+        wanted = sm.add_constant(ages, has_constant="add")  # one age is a constant, too
+        band = fit.get_prediction(wanted).summary_frame(alpha=0.05)
         parts.append(
             pd.DataFrame(
                 {

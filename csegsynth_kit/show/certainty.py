@@ -22,8 +22,9 @@ _LINE = {"color": "black", "linestyle": "--", "linewidth": 1.2, "zorder": 1}
 def wide_coverage(table: pd.DataFrame, *, group: str = "everybody") -> pd.DataFrame:
     """Lay coverage out for reading: a row per level, a column per tissue, all in percent.
 
-    Cells hold the share of people inside and its 95 % interval; the last column, where that
-    share lies nineteen times of twenty if intervals are right on average.
+    Cells hold the share of people inside and its 95 % interval; ``expected``, where that share
+    lies nineteen times of twenty if intervals are right on average, and the ratio of errors by
+    which training people count, if they do, is exactly known: see ``Intervals.statement``.
     """
     rows = table[table["group"] == group]
     cells = rows.assign(
@@ -45,7 +46,8 @@ def wide_coverage(table: pd.DataFrame, *, group: str = "everybody") -> pd.DataFr
 def coverage(table: pd.DataFrame, *, group: str = "everybody", ax: Axes | None = None) -> Axes:
     """Draw observed against nominal coverage with 95 % intervals, tissue by tissue.
 
-    The gray range is where nineteen of twenty would lie if intervals are right on average.
+    The gray range is where nineteen of twenty would lie if intervals are right on average; it
+    leaves out how unsure the ratio of errors is by which training people count.
 
     Args:
         table: From ``analysis.certainty.Intervals.coverage``.

@@ -15,11 +15,8 @@ from nilearn.datasets import load_mni152_template
 from nilearn.plotting import plot_stat_map
 
 from csegsynth_kit.analysis.effect_maps import EffectMaps
-from csegsynth_kit.constants import COLORS, MEASURED
-from csegsynth_kit.show.tables import interval_cell
+from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED
 
-#: Purple (less) to orange (more): told apart with every kind of color vision.
-DIVERGING = "PuOr_r"
 #: Where the three slices cut (mm, MNI space): basal ganglia and lateral ventricles.
 _CUT_MM = (8.0, -14.0, 14.0)
 #: Share of the limit below which the template shows through.
@@ -133,28 +130,3 @@ def training_intervals(table: pd.DataFrame, *, tissue: str, ax: Axes) -> Axes:
         label="model, 95 % over training samples",
     )
     return ax
-
-
-def with_intervals(
-    table: pd.DataFrame,
-    value: str,
-    low: str,
-    high: str,
-    *,
-    index: str = "method",
-    digits: int = 2,
-) -> pd.DataFrame:
-    """Write values with their intervals, one row per ``index`` and one column per tissue.
-
-    Args:
-        table: A row per ``index`` and tissue.
-        value: Column of the values.
-        low: Column of the lower ends.
-        high: Column of the upper ends.
-        index: Column that names the rows.
-        digits: After the point.
-    """
-    ends = table[[value, low, high]].itertuples(index=False, name=None)
-    text = [interval_cell(*row, digits=digits) for row in ends]
-    wide = table.assign(text=text).pivot(index=index, columns="tissue", values="text")
-    return wide.loc[list(dict.fromkeys(table[index])), list(MEASURED)].rename_axis(columns=None)

@@ -1,6 +1,6 @@
 """Charts of models: axes in, axes out; units on every axis; only :func:`save` writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from csegsynth_kit.constants import COLORS, MEASURED
+from csegsynth_kit.data.features import Features
 
 #: Least height of a history's axis, relative to its values.
 _LEAST_SPAN = 0.2
@@ -132,6 +133,7 @@ def importance(
     regression: pd.DataFrame | None = None,
     truth: pd.DataFrame | None = None,
     *,
+    labels: Mapping[str, str] | None = None,
     tissue: str = "GM",
     ax: Axes | None = None,
 ) -> Axes:
@@ -141,6 +143,7 @@ def importance(
         table: From ``analysis.importance.gradient_importance``.
         regression: From ``analysis.regression.regression_effects``; drawn as gray intervals.
         truth: ``feature``, ``tissue``, ``effect_ml``, where it is known; drawn as strokes.
+        labels: Feature to what stands for it, such as :func:`direction_labels`; itself without.
         tissue: Which tissue.
         ax: Where to draw.
     """
@@ -164,8 +167,25 @@ def importance(
         known = truth[truth["tissue"] == tissue].set_index("feature")["effect_ml"].reindex(names)
         ax.scatter(known, names, marker="|", s=70, color="black", zorder=4, label="truth")
     ax.invert_yaxis()
+    ax.set_yticks(range(len(names)), [(labels or {}).get(name, name) for name in names])
     ax.set(xlabel=f"{tissue} effect (mL per SD of the answer)")
     return ax
+
+
+def direction_labels(features: Features) -> dict[str, str]:
+    """Say of questions with two answers which of them the effect leads to.
+
+    It is per SD, as of any other question: of 0 and 1 here, so that the difference between the
+    two answers is the effect divided by that SD, twice it or more.
+
+    Returns:
+        Question to label, such as ``sex (per SD, to male)``, of these questions only.
+    """
+    return {
+        column.name: f"{column.name} (per SD, to {column.levels[1]})"
+        for column in features.columns
+        if len(column.levels) == 2
+    }
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:

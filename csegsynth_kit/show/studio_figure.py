@@ -9,17 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from csegsynth_kit.analysis.generate import SyntheticMaps, generate
-from csegsynth_kit.constants import COLORS, MEASURED
+from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.models import Family
 from csegsynth_kit.show import brains
-from csegsynth_kit.show.studio_pictures import CHANGE_COLORS, LARGEST_CHANGE, change_slice, size_mm
+from csegsynth_kit.show.studio_pictures import LARGEST_CHANGE, change_slice, size_mm
 from csegsynth_kit.show.studio_volumes import (
     QUANTILES,
     SPREAD,
     Interval,
     Reference,
     axis_limit_ml,
+    caution_about,
     reference,
     spread_interval,
     volumes_of,
@@ -132,7 +133,7 @@ def _draw_views(
         for ax, view in zip(axes[1], views, strict=True):
             _draw_change(ax, before, now, view, tissue)
         points = f"{100 * LARGEST_CHANGE:.0f}"
-        scale = plt.cm.ScalarMappable(plt.Normalize(-LARGEST_CHANGE, LARGEST_CHANGE), CHANGE_COLORS)
+        scale = plt.cm.ScalarMappable(plt.Normalize(-LARGEST_CHANGE, LARGEST_CHANGE), DIVERGING)
         bar = part.colorbar(
             scale, ax=axes[1], fraction=0.025, ticks=[-LARGEST_CHANGE, 0, LARGEST_CHANGE]
         )
@@ -157,6 +158,7 @@ def _draw_change(
 def _marks(interval: pd.DataFrame, name: str, people: Reference | None) -> str:
     level = 100 * interval["level"].iloc[0]
     parts = [f"Bars: this person. Lines with ends: {level:g} % range of {name}."]
+    parts += [caution] if (caution := caution_about(interval)) else []
     if people is not None:
         shown = "5 to 95 %, quartiles and median" if len(people.quantiles) else "too few to show:"
         parts.append(f"Gray: {shown} of {people.n} {people.who}.")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from csegsynth_kit.constants import COLORS, MEASURED
-from csegsynth_kit.show.studio_volumes import QUANTILES, Reference
+from csegsynth_kit.show.studio_volumes import QUANTILES, Reference, caution_about
 
 _WIDTH, _LEFT, _PLOT, _TOP, _ROW = 900, 52, 400, 44, 56
 _PERSON, _CHANGE, _RANGE, _PEOPLE = 500, 584, 690, 826
@@ -56,7 +56,7 @@ def volumes_panel(
 def panel_caption(
     interval: pd.DataFrame | None, interval_name: str, people: Reference | None
 ) -> str:
-    """Say what the marks of :func:`volumes_panel` are, and of how many people.
+    """Say what the marks of :func:`volumes_panel` are, of how many people, and what to doubt.
 
     Args:
         interval: Rows of a ``studio_volumes.Interval``, or None.
@@ -75,7 +75,11 @@ def panel_caption(
         )
     else:
         parts.append(f"Only {people.n} {people.who}: too few to show.")
-    return f'<div class="studio-caption">{escape(" ".join(parts))}</div>'
+    caption = f'<div class="studio-caption">{escape(" ".join(parts))}</div>'
+    caution = "" if interval is None else caution_about(interval)
+    if not caution:
+        return caption
+    return f'<div class="studio-warning" role="status">{escape(caution)}</div>{caption}'
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from csegsynth_kit.constants import TISSUES
+from csegsynth_kit.constants import DIVERGING, TISSUES
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.show.brains import VIEWS, colored_slice
 
@@ -15,8 +15,6 @@ from csegsynth_kit.show.brains import VIEWS, colored_slice
 PIXELS_PER_MM = 1.0
 #: Change of a voxel's share that has the strongest color, in shares.
 LARGEST_CHANGE = 0.5
-#: Purple for less, green for more: told apart with every kind of color vision, and from tissues.
-CHANGE_COLORS = "PRGn"
 
 
 def slice_at(grid: Grid, view: str, position_mm: float) -> int:
@@ -85,7 +83,7 @@ def change_slice(
 
 def _change_table() -> np.ndarray:
     """Colors (255, 3) from the strongest fall to the strongest growth; the middle is white."""
-    table = mpl.colormaps[CHANGE_COLORS](np.linspace(0, 1, 255))[:, :3]
+    table = mpl.colormaps[DIVERGING](np.linspace(0, 1, 255))[:, :3]
     table = np.round(255 * table).astype(np.uint8)
     table[127] = 255
     return table

@@ -13,7 +13,8 @@ from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.maps import SegmentationMaps
 from csegsynth_kit.models import Family
 
-#: Answers to a table with a row per ``tissue``: ``low_ml``, ``high_ml`` and ``level``.
+#: Answers to a table with a row per ``tissue``: ``low_ml``, ``high_ml`` and ``level``; and, of
+#: calibrated intervals, ``unanswered``: how many of the questions asked in calibration are open.
 Interval = Callable[[Mapping], pd.DataFrame]
 #: Whose range :func:`spread_interval` gives.
 SPREAD = "people whom the model generates from the same answers"
@@ -97,6 +98,25 @@ def spread_interval(
         )
 
     return interval
+
+
+def caution_about(interval: pd.DataFrame) -> str:
+    """Say that a calibrated range need not hold for a person who leaves questions open.
+
+    Args:
+        interval: Rows of an :data:`Interval`.
+
+    Returns:
+        One sentence; empty if everything is answered, or nothing was calibrated.
+    """
+    unanswered = int(interval["unanswered"].iloc[0]) if "unanswered" in interval else 0
+    if not unanswered:
+        return ""
+    questions = "1 question is" if unanswered == 1 else f"{unanswered} questions are"
+    return (
+        f"{questions} unanswered, but the range was calibrated on people who answer: it may hold "
+        f"less often than {100 * interval['level'].iloc[0]:g} %."
+    )
 
 
 def volumes_of(maps: SegmentationMaps) -> dict[str, float]:

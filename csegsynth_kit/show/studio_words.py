@@ -8,8 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 
-from csegsynth_kit.constants import COLORS, MEASURED
-from csegsynth_kit.show.studio_pictures import CHANGE_COLORS, LARGEST_CHANGE
+from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED
+from csegsynth_kit.show.studio_pictures import LARGEST_CHANGE
 
 #: What must be said wherever a person of the studio is shown.
 STANDING = (
@@ -91,7 +91,7 @@ def tissue_legend() -> str:
 
 def change_legend(tissue: str) -> str:
     """Say what the colors of a tissue's change mean, in percentage points of a voxel."""
-    table = mpl.colormaps[CHANGE_COLORS](np.linspace(0, 1, 11))
+    table = mpl.colormaps[DIVERGING](np.linspace(0, 1, 11))
     colors = ", ".join(to_hex(color) for color in table)
     points = f"{100 * LARGEST_CHANGE:.0f}"
     return (

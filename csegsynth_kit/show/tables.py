@@ -16,6 +16,10 @@ _NULL_ML = 1e-9
 #: What the paper reports of CSegSynth on CamCAN (arXiv 2504.12352): tissue to mean absolute
 #: error (mL, abstract of version 2) and correlation (abstract of version 1), of one draw.
 PAPER = {"WM": (36.44, 0.80), "GM": (29.20, 0.82), "CSF": (35.51, 0.70)}
+#: Columns that say what a row is of.
+_ABOUT = ("model", "predictor", "score", "scenario", "tissue")
+#: Columns that stand as they are.
+_PLAIN = ("n", "note")
 
 
 def cohorts(named: Mapping[str, Cohort]) -> pd.DataFrame:
@@ -182,3 +186,52 @@ def interval_cell(value: float, low: float, high: float, *, digits: int) -> str:
     if pd.isna(value):
         return ""
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def with_intervals(table: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFrame:
+    """Write each score and its 95 % interval into one cell, ``value [low, high]``.
+
+    Args:
+        table: With columns ``x``, ``x_low`` and ``x_high`` for every score x.
+        digits: Score to digits after the decimal point.
+
+    Returns:
+        What each row is of, the scores as text (empty where there is none), ``n`` and ``note``.
+    """
+    short = table[[name for name in _ABOUT if name in table]].copy()
+    for name, places in digits.items():
+        ends = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False, name=None)
+        short[name] = [interval_cell(*row, digits=places) for row in ends]
+    for name in _PLAIN:
+        if name in table:
+            short[name] = table[name]
+    if "n" in short:
+        short["n"] = ["" if pd.isna(n) else int(n) for n in short["n"]]
+    if "note" in short and not short["note"].any():
+        short = short.drop(columns="note")
+    return short
+
+
+def by_tissue(
+    table: pd.DataFrame,
+    value: str,
+    low: str,
+    high: str,
+    *,
+    index: str = "method",
+    digits: int = 2,
+) -> pd.DataFrame:
+    """Write values with their intervals, one row per ``index`` and one column per tissue.
+
+    Args:
+        table: A row per ``index`` and tissue.
+        value: Column of the values.
+        low: Column of the lower ends.
+        high: Column of the upper ends.
+        index: Column that names the rows.
+        digits: After the point.
+    """
+    ends = table[[value, low, high]].itertuples(index=False, name=None)
+    text = [interval_cell(*row, digits=digits) for row in ends]
+    wide = table.assign(text=text).pivot(index=index, columns="tissue", values="text")
+    return wide.loc[list(dict.fromkeys(table[index])), list(MEASURED)].rename_axis(columns=None)

@@ -10,15 +10,13 @@ from matplotlib.figure import Figure
 
 from csegsynth_kit.analysis.change import CHANGE_UNITS, ChangeMaps
 from csegsynth_kit.analysis.truth import Truth
-from csegsynth_kit.constants import COLORS, MEASURED, TISSUES
+from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED, TISSUES
 from csegsynth_kit.show.brains import VIEWS
 from csegsynth_kit.show.plots import shared_legend
 
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 #: Color of what no training participants are near.
 UNSUPPORTED = "#B5B5B5"
-#: Distinguishable with every kind of color vision; brown is loss, blue-green gain.
-_DIVERGING = "BrBG"
 #: Colors end at this percentile of the changes inside the head, so that one voxel sets no scale.
 _SCALE_PERCENTILE = 99.5
 
@@ -145,7 +143,8 @@ def lifestyle_differences(
 def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: float = 1.5) -> Figure:
     """Draw where each tissue becomes more or less: tissues in rows, views in columns.
 
-    Gray lines outline the brain (white plus gray matter) and the head's CSF at the first age.
+    Purple is loss, green gain. Gray lines outline the brain (white plus gray matter) and the
+    head's CSF at the first age.
 
     Args:
         maps: From ``analysis.change.change_maps``.
@@ -175,7 +174,7 @@ def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: floa
                 values.select(axis, index).T.numpy(),
                 origin="lower",
                 aspect=high / wide,
-                cmap=_DIVERGING,
+                cmap=DIVERGING,
                 vmin=-limit,
                 vmax=limit,
             )

@@ -1,6 +1,7 @@
 """Conformal intervals of a model's volumes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,16 @@ def test_intervals_are_as_wide_as_errors_of_validation_people(intervals, model, 
     assert list(found["unanswered"][::3]) == list(open_questions)
 
 
+def test_answers_nobody_gave_are_named_beside_their_intervals(intervals, model):
+    oldest = model.features.support[0][1]
+    people = pd.DataFrame({"age": [50.0, oldest + 9, None], "sex": "male"}, index=["a", "b", "a"])
+    found = intervals.of(people)
+    assert list(found["extrapolated"]) == [""] * 3 + ["age"] * 3 + [""] * 3
+    assert list(found["unanswered"]) == [2] * 6 + [3] * 3
+    short = replace(intervals, asked=("sex",))  # age is ignored, and so is how old they are
+    assert not short.of(people)["extrapolated"].any()
+
+
 def test_calibration_people_are_covered_as_often_as_their_rank_says(intervals, parts):
     _, valid, _ = parts
     n = len(valid)
@@ -118,6 +129,10 @@ def test_training_people_count_with_errors_left_out_at_the_models_scale(model, p
     everybody = np.concatenate([ridge / sd, left_out / moments(model, train.table)[1]]) * ratios
     np.testing.assert_allclose(both.scores[:, :3], np.sort(everybody, axis=0), rtol=1e-5)
     np.testing.assert_allclose(both.scores[:, 3], np.sort(everybody.max(1)), rtol=1e-5)
+    # The range of coverage that is expected counts people, and says what it leaves out.
+    assert "ratio" not in Intervals.calibrate(model, valid, draws=DRAWS).statement
+    assert f"calibrated on {len(valid)} valid, {len(train)} train" in both.statement
+    assert "take the ratio of errors for known" in both.statement
     # What the model was fitted to would promise too much.
     seen = np.abs(train.volumes.to_numpy() - fit_baseline(RIDGE, train, features)(train.table))
     assert (left_out.mean(0) > seen.mean(0)).all()

@@ -20,8 +20,9 @@ from csegsynth_kit.analysis.soundness import (
     soundness,
 )
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.models import build
+from tests.models_for_tests import started_model
 from tests.training.jobs import toy_preset
 
 
@@ -101,9 +102,22 @@ def test_distances_are_signed_volumes_of_voxels():
     assert table.loc[(0, "CSF"), "change_ml"] == 0
 
 
-def test_soundness_tells_scores_and_reasons(model, cohort):
-    other = build(toy_preset("cgan").model, model.features)
-    train, _, test = cohort.split((0.5, 0.25, 0.25))
+@pytest.fixture(scope="module")
+def halves(cohort):
+    """Training and test participants."""
+    train, _, test = cohort.split((0.5, 0.0, 0.5), seed=0)
+    return train, test
+
+
+@pytest.fixture(scope="module")
+def trained(halves):
+    return started_model(halves[0])
+
+
+def test_soundness_tells_scores_and_reasons(trained, halves):
+    train, test = halves
+    model, other = trained, build(toy_preset("cgan").model, trained.features)
+    other.card = dict(trained.card)
     table = soundness({"ours": model, "C-GAN": other}, train, test)
     scores = table[table["model"] == "ours"]
     assert set(scores["score"]) == {
@@ -121,15 +135,15 @@ def test_soundness_tells_scores_and_reasons(model, cohort):
     assert (once > strangers).all()
 
 
-def test_age_is_read_off_moved_maps_but_not_off_unmoved_ones(model, cohort):
-    table = effectiveness({"ours": model}, cohort, cohort).set_index("model")
+def test_age_is_read_off_moved_maps_but_not_off_unmoved_ones(trained, halves):
+    table = effectiveness({"ours": trained}, *halves).set_index("model")
     assert table.loc["participants", "r"] > 0.5
     assert abs(table.loc["unmoved maps", "r"]) < 0.4
     assert table.loc["ours", "r"] > table.loc["unmoved maps", "r"] + 0.3
     assert (table["r_low"] <= table["r_high"]).all()
 
 
-def test_moved_maps_are_nearer_to_the_true_counterfactual_than_no_change(model, cohort):
+def test_moved_maps_are_nearer_to_the_true_counterfactual_than_no_change(trained, halves, cohort):
     class Known:
         """Volumes follow age alone, by the regression of the cohort itself."""
 
@@ -140,11 +154,26 @@ def test_moved_maps_are_nearer_to_the_true_counterfactual_than_no_change(model, 
         def predict(self, people):
             return people["age"].to_numpy()[:, None] * self.slopes
 
-    table = counterfactual_errors({"ours": model}, cohort, cohort, Known())
+    table = counterfactual_errors({"ours": trained}, *halves, Known())
     errors = table.pivot(index="predictor", columns="tissue", values="mae_ml")
     assert (errors.loc["ours"] < errors.loc["no change"]).all()
     assert errors.loc["ours", "CSF"] < 0.6 * errors.loc["no change", "CSF"]
     assert (errors.loc["regression"] < 0.5 * errors.loc["no change"]).all()
+
+
+@pytest.mark.parametrize("score", [soundness, effectiveness, counterfactual_errors])
+def test_cohorts_that_do_not_fit_the_model_are_refused(score, trained, halves, cohort, monkeypatch):
+    train, test = halves
+    more = [None] if score is counterfactual_errors else []
+    with pytest.raises(CohortError, match="not the training participants of the model 'ours'"):
+        score({"ours": trained}, train.subset(train.ids[1:]), test, *more)
+    with pytest.raises(CohortError, match="in both training and test"):
+        score({"ours": trained}, train, cohort, *more)
+    with pytest.raises(ConfigError, match="only pre-trained"):
+        score({"base": started_model(train, conditional=False)}, train, test, *more)
+    monkeypatch.setitem(trained.card, "csf_definition", "ventricular")
+    with pytest.raises(CohortError, match="different ways"):
+        score({"ours": trained}, train, test, *more)
 
 
 def test_other_ages_are_those_of_others():

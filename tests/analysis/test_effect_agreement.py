@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -8,12 +10,13 @@ import torch
 from csegsynth_kit.analysis.effect_agreement import VoxelGLM, effect_agreement, slopes_of
 from csegsynth_kit.analysis.effect_maps import Contrast, effect_maps
 from csegsynth_kit.analysis.importance_refit import Refitter
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.constants import MEASURED
+from csegsynth_kit.errors import CohortError, ConfigError
 
 
 @pytest.fixture(scope="module")
 def glm(cohort, model):
-    return VoxelGLM.of(cohort, model.features)
+    return VoxelGLM.of(model, cohort)
 
 
 @pytest.mark.parametrize(("question", "scale"), [("age", "sd"), ("sex", "levels")])
@@ -69,3 +72,40 @@ def test_other_voxels_are_refused(glm, model):
     smaller = replace(effects, change=effects.change[:, 1:])
     with pytest.raises(ConfigError, match="one grid"):
         effect_agreement(smaller, glm)
+
+
+def test_other_peoples_regressions_are_refused(glm, model, cohort, monkeypatch):
+    others = cohort.subset(cohort.ids[1:])
+    with pytest.raises(CohortError, match="not the training participants"):
+        VoxelGLM.of(model, others)
+    effects = glm.effect_maps(Contrast.of(model.features, "age"))
+    for key, value in (("train", "another"), ("csf_definition", "ventricular")):
+        strange = replace(effects, card=effects.card | {key: value})
+        with pytest.raises(CohortError, match=f"{key} is '{value}'"):
+            effect_agreement(strange, glm)
+    few, refitter = replace(glm, group=glm.group.iloc[1:]), Refitter.of(model, cohort)
+    with pytest.raises(CohortError, match="1 persons of the refitter"):
+        effect_agreement(effects, few, refitter=refitter)
+    monkeypatch.setitem(model.card, "csf_definition", "ventricular")
+    with pytest.raises(CohortError, match="different ways"):
+        VoxelGLM.of(model, cohort)
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_images_of_the_regression_say_what_they_are(glm, model, tmp_path, simulated):
+    own = replace(glm, card=glm.card | {"simulated": simulated})
+    effects = own.effect_maps(Contrast.of(model.features, "age"))
+    paths = own.masked(effects).to_nifti(tmp_path)
+    names = [f"contrast-age_label-{t}_stat-effect_desc-regression_statmap" for t in MEASURED]
+    assert [p.name for p in paths] == [f"{name}.nii.gz" for name in names]
+    sidecar = json.loads((tmp_path / f"{names[1]}.json").read_text())
+    assert sidecar["Synthetic"] is simulated
+    assert sidecar["FittedToSimulatedData"] is simulated
+    assert "own maps" in sidecar["Description"]
+    assert "generated maps" not in sidecar["Description"]
+    assert sidecar["Tissue"] == "GM"
+    assert sidecar["People"] == 40
+    assert "DrawsPerPerson" not in sidecar
+    assert (b"synthetic" in nib.load(paths[0]).header["descrip"].item()) is simulated
+    replace(effects, source="model").to_nifti(tmp_path)  # beside it, in the same folder
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 6

@@ -8,6 +8,8 @@ from csegsynth_kit.analysis.importance_sanity import randomization_check, random
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models.calibration import volume_target
+from csegsynth_kit.models.compact import with_powers
 from tests.training.jobs import toy_preset
 
 
@@ -46,6 +48,36 @@ def test_effects_move_as_those_of_a_whole_refit(model, cohort, refitter):
     moved, expected = quick.resampled[0] - quick.resampled[1], whole.resampled[0]
     expected = expected - whole.resampled[1]
     assert np.corrcoef(moved.ravel(), expected.ravel())[0, 1] > 0.8
+
+
+def test_intervals_move_as_the_volumes_of_people_with_open_questions(model, cohort, monkeypatch):
+    """Changes of the slopes are those of the expected volumes when an answer given moves."""
+    targets = []
+
+    def recorded(*args, **kwargs):
+        targets.append(volume_target(*args, **kwargs))
+        return targets[-1]
+
+    monkeypatch.setattr("csegsynth_kit.analysis.importance_refit.volume_target", recorded)
+    people = cohort.table[list(model.features.questions)].head(6)
+    people = people.assign(education=np.nan, site=[np.nan, "a", "b"] * 2)
+    found = refit_effects(model, cohort, people, refits=2, seed=1)
+    education = found.groups.index("education")
+    np.testing.assert_allclose(found.resampled[:, education], 0, atol=1e-9)
+    np.testing.assert_allclose(found.high[education], found.low[education], atol=1e-9)
+
+    def expected(target, moved):
+        encoded = model.features.encode(moved)
+        inputs = torch.from_numpy(model.features.inputs(encoded))[:, : model.n_inputs]
+        expanded = with_powers(inputs, model.transform.curved, 2).double()
+        return (expanded @ target.slopes.double() * model.volume_sd_ml).mean(0).numpy()
+
+    step = 0.5 * model.features.sd[0]
+    young, old = (people.assign(age=people["age"] + s) for s in (-step, step))
+    whole, *refits = (expected(t, old) - expected(t, young) for t in targets)
+    age = found.groups.index("age")
+    changes = found.resampled[:, age] - found.values[age]
+    np.testing.assert_allclose(changes, np.stack(refits) - whole, rtol=1e-3, atol=1e-3)
 
 
 def test_models_without_a_regression_to_repeat_are_refused(cohort):

@@ -7,6 +7,13 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from csegsynth_kit.analysis.contrast import VolumeRegression
+from csegsynth_kit.analysis.design import (
+    AGE_SQUARED,
+    CONSTANT,
+    answers_and_square,
+    regressors,
+)
 from csegsynth_kit.analysis.regression import (
     AGE_SEX,
     BOOSTING,
@@ -206,12 +213,43 @@ def test_an_unknown_baseline_is_refused_by_name(complete):
 def test_effects_are_the_coefficients_with_their_intervals(complete):
     features = Features.fit(complete.table, complete.feature_columns)
     table = regression_effects(complete, features).set_index(["feature", "tissue"])
-    x = sm.add_constant(features.encode(complete.table).values)
+    z = features.encode(complete.table).values
+    age = features.names.index("age")
+    x = np.column_stack([np.ones(len(z)), z, z[:, age] ** 2])
     fit = sm.OLS(complete.volumes["gm_ml"].to_numpy(), x).fit()
-    column = 1 + features.names.index("age")
-    assert table.loc[("age", "GM"), "effect_ml"] == pytest.approx(fit.params[column])
-    low, high = fit.conf_int()[column]
-    assert tuple(table.loc[("age", "GM"), ["effect_low", "effect_high"]]) == pytest.approx(
-        (low, high)
-    )
+    sex = 1 + features.names.index("sex")
+    columns = ["effect_ml", "effect_low", "effect_high"]
+    expected = fit.params[sex], *fit.conf_int()[sex]
+    assert tuple(table.loc[("sex", "GM"), columns]) == pytest.approx(expected)
     assert "site" not in table.index.get_level_values(0)
+
+
+def test_the_effect_of_age_is_its_slope_at_each_person_averaged(complete):
+    """By differences of the regression's predictions, at other people than it was fitted to."""
+    features = Features.fit(complete.table, complete.feature_columns)
+    old = complete.table[complete.table["age"] > 60]
+    table = regression_effects(complete, features, people=old).set_index(["feature", "tissue"])
+    linear = VolumeRegression.fit(complete, features)
+    step = 0.5 * features.sd[features.names.index("age")]
+    before, after = (old.assign(age=old["age"] + s) for s in (-step, step))
+    slopes = linear.contrast(before, after)[..., 0].mean(axis=0)
+    found = table.loc["age"].loc[["WM", "GM", "CSF"], "effect_ml"]
+    np.testing.assert_allclose(found, slopes, rtol=1e-6)
+    young = regression_effects(complete, features).set_index(["feature", "tissue"])
+    assert (young.loc["age", "effect_ml"] != table.loc["age", "effect_ml"]).all()
+    pd.testing.assert_frame_equal(young.loc[["sex"]], table.loc[["sex"]])
+
+
+def test_least_squares_has_every_answer_once_and_age_squared(complete):
+    features = Features.fit(complete.table, complete.feature_columns)
+    x, encoded = regressors(features, complete.table)
+    names = [features.names[i] for i in encoded if i >= 0]
+    first = [n for n in features.names if n not in names]
+    assert len(first) == 1  # of three sites one follows from the others
+    assert first[0].startswith("site=")
+    assert list(encoded[[0, -1]]) == [CONSTANT, AGE_SQUARED]
+    whole = answers_and_square(features, complete.table)
+    np.testing.assert_allclose(x[:, -1], whole[:, features.names.index("age")] ** 2)
+    assert np.linalg.matrix_rank(x) == x.shape[1]
+    everything = np.column_stack([np.ones(len(x)), whole])
+    assert np.linalg.matrix_rank(everything) == x.shape[1] == everything.shape[1] - 1

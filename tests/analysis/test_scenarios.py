@@ -93,6 +93,42 @@ def test_a_never_smoker_cannot_stop(asked, smoker):
     assert table.loc["more activity", "possible"]
 
 
+@pytest.mark.parametrize(
+    ("name", "own", "end"),
+    [
+        ("less alcohol", {"alcohol": "least"}, "at least"),
+        ("more activity", {"activity": "most"}, "at most"),
+        ("stop smoking", {"smoking": "never"}, "'never'"),
+        ("stop smoking", {"smoking": "former"}, "'former'"),
+        ("retirement", {"activity": "most"}, "at most"),
+    ],
+)
+def test_scenarios_that_leave_a_person_as_they_are_are_named_and_not_compared(
+    asked, smoker, name, own, end
+):
+    people, features = asked
+    ends = {"least": np.min, "most": np.max}
+    person = smoker | {q: ends[a](people[q]) if a in ends else a for q, a in own.items()}
+    table = which_apply(lifestyles(), person, features).set_index("scenario")
+    assert not table.loc[name, "possible"]
+    assert "changes nothing" in table.loc[name, "reason"]
+    assert end in table.loc[name, "reason"]
+    assert table["possible"].any()
+    (one,) = (one for one in lifestyles() if one.name == name)
+    with pytest.raises(TableError, match="changes nothing"):
+        one.applied(scenario(person, AGES), features)
+
+
+def test_an_answer_beyond_all_others_is_never_moved_back(asked, smoker):
+    people, features = asked
+    most = people["activity"].max()
+    idle = Lifestyle("idle", (Edit("activity", 50, "shift", -1.0),))
+    edited = idle.applied(scenario(smoker | {"activity": most + 5}, AGES), features)
+    np.testing.assert_allclose(edited["activity"], most + np.array([5, 4, 4, 4]))
+    more = Edit("activity", 50, "shift", 1.0)
+    assert "changes nothing" in more.reason_against({"activity": most + 5}, features)
+
+
 def test_bad_edits_are_refused_when_written():
     with pytest.raises(ConfigError, match="no kind of edit"):
         Edit("age", 50, "add", 1)

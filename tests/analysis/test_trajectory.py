@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from csegsynth_kit.analysis.draws import with_monte_carlo_error
 from csegsynth_kit.analysis.generate import predict_shared_volumes
 from csegsynth_kit.analysis.trajectory import (
     AgeRegression,
@@ -14,7 +15,7 @@ from csegsynth_kit.analysis.trajectory import (
 )
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.schema import Column
-from csegsynth_kit.errors import TableError
+from csegsynth_kit.errors import ConfigError, TableError
 
 AGES = (30.0, 45.0, 60.0, 80.0)
 
@@ -85,6 +86,26 @@ def test_regression_line_is_least_squares_and_its_band_clustered(model):
         np.testing.assert_allclose(line["line_ml"], intercept + slope * line["age_years"])
         assert line["slope_ml_per_decade"].iloc[0] == pytest.approx(10 * slope)
     assert (lines["low_ml"] < lines["high_ml"]).all()
+
+
+@pytest.mark.parametrize(("ages", "draws"), [((30.0,), 8), (AGES, 1), (AGES, 2)])
+def test_lines_of_too_few_ages_or_draws_are_refused(model, ages, draws):
+    table = simulate_trajectory(model, scenario({"age": 40}, ages), draws=draws)
+    with pytest.raises(ConfigError, match=f"{len(ages)} ages and {draws} draws"):
+        regression_lines(table)
+
+
+def test_odd_draws_have_a_line_and_it_can_be_asked_at_one_age(model):
+    table = simulate_trajectory(model, scenario({"age": 40}, AGES), draws=3)
+    lines = regression_lines(table).set_index(["age_years", "tissue"])
+    alone = regression_lines(table, [60.0]).set_index(["age_years", "tissue"])
+    pd.testing.assert_frame_equal(alone, lines.loc[[60.0]])
+
+
+@pytest.mark.parametrize("draws", [0, 1, 2, 5])
+def test_draws_that_make_no_two_pairs_have_no_error(draws):
+    with pytest.raises(ConfigError, match=f"{draws} draws.*even number"):
+        with_monte_carlo_error(np.zeros((2, draws, 3)))
 
 
 def test_slopes_are_differences_over_the_decade(model, cohort):

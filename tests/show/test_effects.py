@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from csegsynth_kit.analysis.effect_maps import Contrast, EffectMaps
+from csegsynth_kit.constants import DIVERGING
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.show import effects
 
@@ -35,6 +36,8 @@ def test_limits_are_shared_and_symmetric():
     bar = figure.axes[-1]
     np.testing.assert_allclose(bar.get_ylim(), (-0.3, 0.3), atol=1e-6)
     assert bar.get_ylabel() == "Probability per SD"
+    drawn = {image.get_cmap().name for ax in figure.axes for image in ax.images}
+    assert DIVERGING in drawn
     texts = [t.get_text() for t in figure.texts]
     assert sorted(texts) == ["CSF", "GM", "WM", "model", "regression"]
 

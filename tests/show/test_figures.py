@@ -7,10 +7,13 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from csegsynth_kit.constants import COLORS
+from csegsynth_kit.analysis.regression import regression_effects
+from csegsynth_kit.constants import COLORS, VOLUME_COLUMNS
+from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import Grid, SegmentationMaps
-from csegsynth_kit.show import brains, cohorts, plots
-from tests.toy import toy_cohort
+from csegsynth_kit.show import brains, cohorts, effects, plots
+from tests.toy import TOY_COLUMNS, TOY_GRID, toy_cohort, toy_table
 
 GRID = Grid("g", (10, 12, 14), (8.0, 7.0, 6.0), (0.0, 0.0, 0.0))
 
@@ -129,6 +132,34 @@ def test_importance_draws_model_regression_and_truth():
     np.testing.assert_allclose(offsets["truth"].get_offsets()[:, 0], [-10, 6, 0])
     bars = offsets["regression, 95 % interval"].get_segments()
     np.testing.assert_allclose([b[:, 0] for b in bars], [[-12, -6], [2, 8], [-2, 3]])
+
+
+def test_two_answers_are_marked_with_where_their_effect_leads(cohort):
+    features = Features.fit(cohort.table, cohort.feature_columns)
+    labels = plots.direction_labels(features)
+    assert labels == {"sex": "sex (per SD, to male)"}
+    shown = {"feature": ["age", "sex"], "tissue": "GM", "importance_ml": [2.0, 1.0]}
+    table = pd.DataFrame(shown | {"effect_ml": [-2.0, 1.0]})
+    ax = plots.importance(table, labels=labels)
+    own = pd.DataFrame({"feature": ["sex", "age"], "tissue": "GM", "low": 0.0, "high": [1.0, 2]})
+    effects.training_intervals(own, tissue="GM", ax=ax)  # names still find their rows
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["age", "sex (per SD, to male)"]
+    places = [segment[0, 1] for segment in ax.collections[-1].get_segments()]
+    np.testing.assert_allclose(places, [1, 0])
+
+
+def test_two_answers_count_per_sd_toward_the_second():
+    """Half the difference between men and women, whose coded answer has an SD of a half."""
+    people = toy_table(200)
+    people["sex"] = ["female", "male"] * 100
+    features = Features.fit(people, TOY_COLUMNS)
+    volumes = np.tile(500.0 + 60 * (people["sex"] == "male").to_numpy()[:, None], (1, 3))
+    table = pd.DataFrame(volumes, people.index, list(VOLUME_COLUMNS))
+    cohort = Cohort(None, people, TOY_COLUMNS, table, TOY_GRID, {}, np.arange(200))
+    found = regression_effects(cohort, features).set_index(["feature", "tissue"])["effect_ml"]
+    sd = features.sd[features.names.index("sex")]
+    assert sd == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(found["sex"], 60 * sd, rtol=1e-6)
 
 
 def test_tissues_share_one_order_of_features_and_one_legend():

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from csegsynth_kit.analysis.certainty import Intervals
 from csegsynth_kit.analysis.generate import generate
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.show.studio import studio
+from csegsynth_kit.show.studio_figure import studio_figure
 from csegsynth_kit.show.studio_latest import Latest
 from csegsynth_kit.show.studio_volumes import volumes_of
 from tests.models_for_tests import started_model
@@ -144,6 +146,41 @@ def test_another_interval_can_be_put_in(model, cohort):
     page = studio(model, cohort, interval=interval, interval_name="calibrated people")
     assert "200 to 900" in page.volumes.value
     assert "80 % range of calibrated people" in page.volumes.value
+
+
+@pytest.fixture(scope="module")
+def calibrated(cohort, model):
+    """Intervals of people who answer everything."""
+    fresh = cohort.subset(cohort.ids[:30])
+    return Intervals.calibrate(model, fresh, draws=4)
+
+
+def test_open_questions_are_said_beside_a_calibrated_range(model, calibrated):
+    everything = PERSON | {"site": "b"}
+    page = studio(model, person=everything, interval=calibrated.of)
+    assert "unanswered" not in page.volumes.value
+    page.questions["age"].answered.value = False
+    said = "1 question is unanswered, but the range was calibrated on people who answer"
+    assert said in page.volumes.value
+    assert "less often than 90 %" in page.volumes.value
+    page.answer({"age": 40.0})
+    assert "3 questions are unanswered" in page.volumes.value
+    page.answer(everything)
+    assert "unanswered" not in page.volumes.value
+    caption = studio_figure(model, PERSON, interval=calibrated.of).subfigs[1]._supxlabel
+    assert said in " ".join(caption.get_text().split())
+
+
+def test_questions_that_calibration_left_out_may_stay_open(cohort, model):
+    short = Intervals.calibrate(model, cohort, asked=["age", "sex"], draws=4)
+    page = studio(model, person={"age": 40.0, "sex": "male"}, interval=short.of)
+    assert "unanswered" not in page.volumes.value
+
+
+def test_the_spread_of_draws_is_no_calibrated_range(page):
+    page.answer({})
+    assert "range of people whom the model generates" in page.volumes.value
+    assert "unanswered" not in page.volumes.value
 
 
 def test_an_interval_that_does_not_hold_says_why(model):

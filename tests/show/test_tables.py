@@ -59,3 +59,33 @@ def test_stacked_tables_keep_their_names():
     parts = {"a": pd.DataFrame({"x": [1, 2]}), "b": pd.DataFrame({"x": [3]})}
     whole = tables.stacked(parts)
     assert whole.to_dict("list") == {"scenario": ["a", "a", "b"], "x": [1, 2, 3]}
+
+
+def test_value_and_interval_share_a_cell_and_reasons_are_kept():
+    table = pd.DataFrame(
+        {
+            "model": ["a", "b"],
+            "r": [0.912, np.nan],
+            "r_low": [0.85, np.nan],
+            "r_high": [0.957, np.nan],
+            "n": [50, np.nan],
+            "note": ["", "nothing encodes maps"],
+        }
+    )
+    shown = tables.with_intervals(table, {"r": 2})
+    assert list(shown["r"]) == ["0.91 [0.85, 0.96]", ""]
+    assert list(shown["n"]) == [50, ""]
+    assert shown.loc[1, "note"] == "nothing encodes maps"
+    assert "note" not in tables.with_intervals(table.iloc[:1], {"r": 2})
+
+
+def test_rows_and_tissues_keep_their_order():
+    rows = [
+        {"method": m, "tissue": t, "kendall": v, "low": v - 1, "high": v + 1}
+        for t, v in (("CSF", 3.0), ("WM", 1.0), ("GM", 2.0))
+        for m in ("second", "first")
+    ]
+    wide = tables.by_tissue(pd.DataFrame(rows), "kendall", "low", "high", digits=1)
+    assert list(wide.columns) == ["WM", "GM", "CSF"]
+    assert list(wide.index) == ["second", "first"]
+    assert wide.loc["first", "GM"] == "2.0 [1.0, 3.0]"

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from csegsynth_kit.analysis.change import CHANGE_UNITS, ChangeMaps
 from csegsynth_kit.analysis.trajectory import regression_lines, smooth_curves
-from csegsynth_kit.constants import COLORS
+from csegsynth_kit.constants import COLORS, DIVERGING
 from csegsynth_kit.maps import Grid, SegmentationMaps
 from csegsynth_kit.show import trajectories
 
@@ -107,4 +107,5 @@ def test_change_has_one_symmetric_scale_and_the_right_side_up():
     assert (gm[9:] == np.float32(-0.1)).all()
     assert (gm[:9] == 0).all()
     assert images[2].origin == "lower"
+    assert {image.get_cmap().name for image in images[:6]} == {DIVERGING}
     assert CHANGE_UNITS in [ax.get_ylabel() for ax in figure.axes]
