@@ -115,6 +115,12 @@ def _add_train(commands) -> None:
     parser.add_argument(
         "--fractions", type=float, nargs=3, metavar="F", help="training, validation, test shares"
     )
+    parser.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="compute batches in N parts, where memory does not hold one; the result is the same",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/models", help="folder of run folders")
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -102,7 +103,10 @@ def _train_stage(options: argparse.Namespace) -> Run:
         parent=parent,
     )
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    Trainer(model, getattr(chosen, options.stage), run, device=device).fit(train, valid)
+    training = getattr(chosen, options.stage)
+    if options.accumulate is not None:
+        training = replace(training, accumulate=options.accumulate)
+    Trainer(model, training, run, device=device).fit(train, valid)
     return run
 
 
