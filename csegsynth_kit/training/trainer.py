@@ -149,7 +149,7 @@ class Trainer:
         for i, parts in enumerate(feed.epoch(epoch)):
             step = epoch * feed.steps_per_epoch + i
             self._set_learning_rate(step / (epochs * feed.steps_per_epoch))
-            for values in self._steps(parts, step, feed.batch_size):
+            for values in self.steps(parts, step, feed.batch_size):
                 for name, value in values.items():
                     sums[name] += value
                     counts[name] += 1
@@ -159,7 +159,7 @@ class Trainer:
         means = {name: total / counts[name] for name, total in sums.items()}
         return means | {"seconds": round(time.perf_counter() - began, 3)}
 
-    def _steps(
+    def steps(
         self, parts: Sequence[tuple[Batch, Rng]], step: int, total: int
     ) -> Iterator[dict[str, float]]:
         """Step every group whose turn it is on one batch; yield the loss and gradient of each.
