@@ -5,6 +5,7 @@ taken to grow in proportion to participants times voxels, from what a step takes
 Memory of weights is counted.
 """
 
+import functools
 import math
 import os
 import re
@@ -18,7 +19,7 @@ import torch
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
-from csegsynth_kit.models import build
+from csegsynth_kit.models import Config, build
 from csegsynth_kit.models.presets import Preset
 from csegsynth_kit.training.probe import Measured, measure, questionnaire
 from csegsynth_kit.training.runs import STAGES, Stage
@@ -115,14 +116,22 @@ class Cost:
 
 def weight_bytes(preset: Preset, stage: Stage) -> int:
     """Memory of weights, gradients, two moments and averages, and of what is not trained."""
+    trained, everything, buffers = _numbers(preset.model, stage)
+    copies = 1 + (getattr(preset, stage).ema > 0)
+    return _FLOAT * (everything * copies + trained * 3 + buffers)
+
+
+@functools.cache
+def _numbers(config: Config, stage: Stage) -> tuple[int, int, int]:
+    """Count trained parameters, all parameters, and numbers in buffers."""
     with torch.device("meta"):  # counts without holding anything
-        model = build(preset.model, questionnaire() if stage == "finetune" else None)
-    copies = 4 + (getattr(preset, stage).ema > 0)
-    groups = model.groups().values()
-    trained = sum(p.numel() for g in groups for module in g.values() for p in module.parameters())
-    everything = sum(p.numel() for p in model.parameters())
-    averaged = (everything - trained) * (1 + (getattr(preset, stage).ema > 0))
-    return _FLOAT * (trained * copies + averaged + sum(b.numel() for b in model.buffers()))
+        model = build(config, questionnaire() if stage == "finetune" else None)
+    modules = [module for group in model.groups().values() for module in group.values()]
+    return (
+        sum(p.numel() for module in modules for p in module.parameters()),
+        sum(p.numel() for p in model.parameters()),
+        sum(b.numel() for b in model.buffers()),
+    )
 
 
 def rates(preset: Preset, stage: Stage) -> Rates:
