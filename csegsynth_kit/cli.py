@@ -35,7 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="csegsynth", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_prepare, _add_simulate, _add_run, _add_generate, _add_train, _add_studio):
+    for add in (
+        _add_prepare,
+        _add_simulate,
+        _add_run,
+        _add_generate,
+        _add_train,
+        _add_plan,
+        _add_studio,
+    ):
         add(commands)
     return parser
 
@@ -116,8 +124,24 @@ def _add_train(commands) -> None:
     parser.add_argument(
         "--fractions", type=float, nargs=3, metavar="F", help="training, validation, test shares"
     )
+    parser.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="compute batches in N parts, where memory does not hold one; the result is the same",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="runs/models", help="folder of run folders")
+
+
+def _add_plan(commands) -> None:
+    parser = commands.add_parser("plan", help="what fits on this machine, and how long it takes")
+    parser.add_argument("--family", default="csegsynth", choices=_FAMILIES)
+    parser.add_argument("--preset", help="only this preset (by default tiny, small and full)")
+    parser.add_argument("--participants", type=int, default=400, help="for training (%(default)s)")
+    parser.add_argument(
+        "--check", action="store_true", help="take three steps of what is suggested and compare"
+    )
 
 
 def _add_studio(commands) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from csegsynth_kit.show.plots import save, style
 from csegsynth_kit.show.studio_server import server
 from csegsynth_kit.show.study import families_of
 from csegsynth_kit.simulate.cohort import simulate_cohort
+from csegsynth_kit.training import plan
 from csegsynth_kit.training.pretrained import open_model
 from csegsynth_kit.training.runs import STAGES, Run, warm_start
 from csegsynth_kit.training.trainer import Trainer
@@ -103,8 +105,33 @@ def _train_stage(options: argparse.Namespace) -> Run:
         parent=parent,
     )
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    Trainer(model, getattr(chosen, options.stage), run, device=device).fit(train, valid)
+    training = getattr(chosen, options.stage)
+    if options.accumulate is not None:
+        training = replace(training, accumulate=options.accumulate)
+    Trainer(model, training, run, device=device).fit(train, valid)
     return run
+
+
+def plan_command(options: argparse.Namespace) -> None:
+    """Run ``csegsynth plan``."""
+    names = [options.preset] if options.preset else list(plan.PRESETS)
+    presets = [preset(options.family, name) for name in names]
+    free = plan.free_memory()
+    print("Free memory: " + ("unknown" if free is None else f"{free / 1e9:.1f} GB"))
+    found = plan.plans(presets, participants=options.participants, free=free)
+    print(plan.table(found, free).to_string(index=False))
+    best = plan.suggestion(found, free)
+    if best is None:
+        print("None of these fits. Free memory, or choose a smaller preset.")
+        return
+    chosen, costs = best
+    print(f"Suggested: --preset {chosen.name}, the finest of these that fits.")
+    for cost in costs:
+        if cost.accumulate > 1:
+            print(f"Its {cost.stage} batch fits only in parts: add --accumulate {cost.accumulate}.")
+    if options.check:
+        compared = plan.check(chosen, costs, participants=options.participants)
+        print(compared.round(2).to_string(index=False))
 
 
 def generate_command(options: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ def test_choices_are_those_of_the_library():
 
 def test_every_command_exists(monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "error", lambda *_: None)
-    for name in ("prepare", "simulate", "run", "generate", "train", "studio"):
+    for name in ("prepare", "simulate", "run", "generate", "train", "plan", "studio"):
         assert callable(getattr(commands, f"{name}_command"))
 
 

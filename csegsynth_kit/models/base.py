@@ -180,6 +180,14 @@ class Family(nn.Module):
         """
         return False
 
+    def phases(self, steps: int) -> list[tuple[int, int]]:
+        """Cut a training of so many steps where what a step computes becomes something else.
+
+        Returns:
+            First step of each phase, and the one after its last.
+        """
+        return [(0, steps)]
+
     def standardized_volumes(self, maps: Tensor) -> Tensor:
         """Volumes of (..., T, X, Y, Z) maps in training means and standard deviations."""
         measured = maps[..., : len(MEASURED), :, :, :]

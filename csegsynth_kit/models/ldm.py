@@ -6,6 +6,7 @@ C-LDM given a person's features. The latents' mean and covariance are measured i
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +134,11 @@ class LDM(Family):
             self._match_volumes(training)
         self.latents_measured.fill_(True)
         return True
+
+    def phases(self, steps: int) -> list[tuple[int, int]]:
+        """First the autoencoder, then the denoiser."""
+        cuts = [0, min(steps, self.autoencoder_objective.autoencoder_steps), steps]
+        return [(a, b) for a, b in pairwise(cuts) if a < b]
 
     def _match_volumes(self, training: TrainingSet) -> None:
         """Give volumes of colored noise the mean and covariance that people's volumes have."""

@@ -17,7 +17,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every batch this process computes.
+    """Which part of every batch is computed here and now.
 
     Args:
         rank: Number of this process.
@@ -28,9 +28,13 @@ class Share:
     world: int = 1
 
     def rows(self, n: int) -> slice:
-        """This process's rows of a batch of ``n``."""
+        """Rows of this share of a batch of ``n``."""
         cuts = np.linspace(0, n, self.world + 1).astype(int)
         return slice(int(cuts[self.rank]), int(cuts[self.rank + 1]))
+
+    def cut(self, parts: int) -> list["Share"]:
+        """Cut this share into smaller ones, as if so many processes computed it."""
+        return [Share(self.rank * parts + i, self.world * parts) for i in range(parts)]
 
 
 class Feed:
@@ -44,6 +48,7 @@ class Feed:
         seed: Of order, noise and hidden answers.
         hide_answers: Share of participants from whom a random part of the answers is hidden.
         share: This process's part.
+        accumulate: Parts in which this process computes its part of a batch.
         device: Where batches are wanted.
     """
 
@@ -56,20 +61,23 @@ class Feed:
         seed: int,
         hide_answers: float = 0.0,
         share: Share = Share(),
+        accumulate: int = 1,
         device: torch.device | str = "cpu",
     ):
         self.batch_size = min(batch_size, len(cohort))
-        if self.batch_size < share.world:
+        self._shares = share.cut(accumulate)
+        if self.batch_size < share.world * accumulate:
             raise ConfigError(
-                f"{self.batch_size} participants per batch cannot feed {share.world} processes",
-                "Use fewer processes or larger batches.",
+                f"{self.batch_size} participants per batch cannot feed {share.world} processes "
+                f"with {accumulate} parts each",
+                "Use fewer processes, fewer parts or larger batches.",
             )
         self._steps = torch.from_numpy(cohort.steps()).to(device)
         self._volumes = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32)
         self._features = features
         self._persons = tuple(cohort.persons)
         self._encoded = features.encode(cohort.table) if features else None
-        self._seed, self._hide, self._share, self._device = seed, hide_answers, share, device
+        self._seed, self._hide, self._device = seed, hide_answers, device
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,19 +96,25 @@ class Feed:
             self._persons,
         )
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Batch, Rng]]:
-        """Yield this process's part of every batch of an epoch, with its random numbers."""
+    def epoch(self, epoch: int) -> Iterator[list[tuple[Batch, Rng]]]:
+        """Yield this process's parts of every batch of an epoch, with their random numbers."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._steps))
         for step in range(self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            rows = self._share.rows(len(chosen))
-            rng = Rng(self._seed, epoch, step, total=len(chosen), rows=rows, device=self._device)
-            yield self._batch(chosen, rows, (self._seed, epoch, step)), rng
+            key, n = (self._seed, epoch, step), len(chosen)
+            inputs = self._inputs(chosen, key)
+            parts = [share.rows(n) for share in self._shares]
+            yield [
+                (
+                    self._batch(chosen, inputs, rows),
+                    Rng(*key, total=n, rows=rows, device=self._device),
+                )
+                for rows in parts
+            ]
 
-    def _batch(self, chosen: np.ndarray, rows: slice, key: tuple[int, int, int]) -> Batch:
+    def _batch(self, chosen: np.ndarray, inputs: torch.Tensor | None, rows: slice) -> Batch:
         mine = torch.from_numpy(chosen[rows])
         volumes = self._volumes[torch.from_numpy(chosen)]
-        inputs = self._inputs(chosen, key)
         # The other participant comes from the whole batch, whoever computes which part of it.
         other = [None if x is None else torch.roll(x, 1, 0) for x in (volumes, inputs)]
         volumes, inputs, *other = (

@@ -73,7 +73,7 @@ class Run:
             "stage": stage,
             "preset": preset.name,
             "model": to_dict(preset.model),
-            "training": to_dict(getattr(preset, stage)),
+            "training": getattr(preset, stage).to_dict(),
             "seed": seed,
             "parent": parent.identity() if parent else None,
             "version": version("csegsynth_kit"),

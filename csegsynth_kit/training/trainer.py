@@ -5,23 +5,23 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import Family
+from csegsynth_kit.models import Batch, Family, Rng
 from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
-from csegsynth_kit.training.feed import Feed, Share
+from csegsynth_kit.training.feed import Feed
+from csegsynth_kit.training.processes import average_gradients, average_values, own_share
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.validation import validate
 
@@ -61,7 +61,7 @@ class Trainer:
                 f"{'conditional' if model.conditional else 'unconditional'} model",
                 "Build fine-tuned models with features, pre-trained ones without.",
             )
-        if to_dict(config) != run.config["training"]:
+        if config.to_dict() != run.config["training"]:
             raise ConfigError(
                 "the training configuration is not the one the run was opened with",
                 "Change the preset before Run.open, so that the run's name tells.",
@@ -76,7 +76,7 @@ class Trainer:
         self.config = config
         self.run = run
         self.progress = progress
-        self.share = Share(dist.get_rank(), dist.get_world_size()) if _distributed() else Share()
+        self.share = own_share()
         self.optimizers = {
             group: self._optimizer(modules) for group, modules in model.groups().items()
         }
@@ -112,6 +112,7 @@ class Trainer:
             seed=self.run.config["seed"],
             hide_answers=self.config.hide_answers,
             share=self.share,
+            accumulate=self.config.accumulate,
             device=self.device,
         )
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
@@ -145,19 +146,52 @@ class Trainer:
         began = time.perf_counter()
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        for i, (batch, rng) in enumerate(feed.epoch(epoch)):
+        for i, parts in enumerate(feed.epoch(epoch)):
             step = epoch * feed.steps_per_epoch + i
             self._set_learning_rate(step / (epochs * feed.steps_per_epoch))
-            weight = len(batch.maps) * self.share.world / feed.batch_size
-            for group, terms in self._losses(batch, rng, step):
-                norm = self._step(group, terms, weight)
-                values = {f"{group}_{name}": float(term.detach()) for name, term in terms.items()}
-                for name, value in (values | {f"{group}_gradient_norm": norm}).items():
+            for values in self.steps(parts, step, feed.batch_size):
+                for name, value in values.items():
                     sums[name] += value
                     counts[name] += 1
             self.average.update()
+        if self.share.world > 1:
+            sums = average_values(sums, self.device)
         means = {name: total / counts[name] for name, total in sums.items()}
         return means | {"seconds": round(time.perf_counter() - began, 3)}
+
+    def steps(
+        self, parts: Sequence[tuple[Batch, Rng]], step: int, total: int
+    ) -> Iterator[dict[str, float]]:
+        """Step every group whose turn it is on one batch; yield the loss and gradient of each.
+
+        All parts reach a group's loss, one after another, before it steps. Values are those
+        of all parts together; over processes their mean is that of the batch.
+
+        Args:
+            parts: This process's parts of the batch, and their random numbers.
+            step: Batches seen so far.
+            total: Participants in the batch, over all processes.
+        """
+        weights = [len(batch.maps) * self.share.world / total for batch, _ in parts]
+        passes = [
+            self._backwards(self._losses(*part, step), weight)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        for same in zip(*passes, strict=True):
+            group = same[0][0]
+            values: dict[str, float] = defaultdict(float)
+            for (_, terms), weight in zip(same, weights, strict=True):
+                for name, value in terms.items():
+                    values[f"{group}_{name}"] += value * weight
+            yield values | {f"{group}_gradient_norm": self._step(group)}
+
+    def _backwards(
+        self, losses: Iterable[tuple[str, Mapping[str, Tensor]]], weight: float
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        """Add the gradient of each loss of a part before the next part is computed."""
+        for group, terms in losses:
+            self._backward(group, terms, weight)
+            yield group, {name: float(term.detach()) for name, term in terms.items()}
 
     def _losses(self, batch, rng, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """Run the model's generator of losses with autocast around its own code only."""
@@ -170,8 +204,8 @@ class Trainer:
                 return
             yield item
 
-    def _step(self, group: str, terms: Mapping[str, Tensor], weight: float) -> float:
-        """Step one group on its loss; nobody else's parameters receive a gradient."""
+    def _backward(self, group: str, terms: Mapping[str, Tensor], weight: float) -> None:
+        """Add the gradient of one group's loss; nobody else's parameters receive any."""
         for name, term in terms.items():
             if not torch.isfinite(term.detach()):
                 raise RunError(
@@ -180,16 +214,21 @@ class Trainer:
                     "rate or the weight of this term and start another run.",
                     self.run.path,
                 )
-        optimizer = self.optimizers[group]
-        parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        optimizer.zero_grad(set_to_none=True)
         loss = sum(term.float() for term in terms.values()) * weight
-        loss.backward(inputs=parameters)
+        loss.backward(inputs=self._parameters(group))
+
+    def _step(self, group: str) -> float:
+        """Step one group on the gradients it has; return their norm."""
+        parameters = self._parameters(group)
         if self.share.world > 1:
-            _average_gradients(parameters)
+            average_gradients(parameters)
         norm = self._clip(parameters)
-        optimizer.step()
+        self.optimizers[group].step()
+        self.optimizers[group].zero_grad(set_to_none=True)
         return norm
+
+    def _parameters(self, group: str) -> list[nn.Parameter]:
+        return [p for g in self.optimizers[group].param_groups for p in g["params"]]
 
     def _clip(self, parameters: list[nn.Parameter]) -> float:
         limit = self.config.clip_at if self.config.clip == "norm" else math.inf
@@ -284,21 +323,6 @@ class Trainer:
         silent = not self.progress or not self._writes
         name = f"{self.run.config['family']} {self.run.config['stage']}"
         return tqdm(total=epochs, initial=done, desc=name, unit="epoch", disable=silent)
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average gradients over processes, in one message."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, part in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 @contextlib.contextmanager

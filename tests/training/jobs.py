@@ -65,6 +65,11 @@ def toy_preset(family: str = "csegsynth", **training) -> Preset:
     )
 
 
+def uneven_preset(family: str, accumulate: int) -> Preset:
+    """Batches that neither two processes nor two or three parts divide evenly."""
+    return toy_preset(family, batch_size=5, epochs=2, accumulate=accumulate)
+
+
 #: What a toy leaves out of each family's loss: stage to changes of its objective.
 EVERYTHING = {
     "cvae": {"conditional": {"reconstructed_volume": 1.0}},
@@ -116,8 +121,8 @@ def first_gradient_norms(cohort_path: Path, runs: Path) -> dict[str, float]:
     norms: dict[str, float] = {}
     original = Trainer._step
 
-    def recording(self, group, terms, weight):
-        norm = original(self, group, terms, weight)
+    def recording(self, group):
+        norm = original(self, group)
         norms.setdefault(f"{self.model.config.family} {group}", norm)
         return norm
 
@@ -134,6 +139,8 @@ def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path, norm
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     train(cohort, runs)
+    for family in FAMILIES:
+        train(cohort, norms / "uneven", uneven_preset(family, accumulate=2))
     found = first_gradient_norms(cohort, norms)
     if rank == 0:
         (norms / "norms.json").write_text(json.dumps(found))

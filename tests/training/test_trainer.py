@@ -20,7 +20,14 @@ from csegsynth_kit.training.feed import Feed, Share
 from csegsynth_kit.training.runs import Run, load_model
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import toy_cohort
-from tests.training.jobs import first_gradient_norms, toy_preset, train, train_as_one_of_two
+from tests.training.jobs import (
+    first_gradient_norms,
+    toy_preset,
+    train,
+    train_as_one_of_two,
+    uneven_preset,
+    whole_preset,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +76,37 @@ def in_processes(cohort: Path, runs: Path, *words: str) -> dict[str, int]:
     return json.loads(result.stdout)
 
 
+@pytest.fixture(scope="module")
+def shared(cohort_path, tmp_path_factory):
+    """Folder of what two processes trained together."""
+    folder = tmp_path_factory.mktemp("shared")
+    arguments = (cohort_path, folder / "runs", folder / "meeting", folder / "norms")
+    mp.start_processes(train_as_one_of_two, arguments, nprocs=2, start_method="spawn")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def at_once(cohort_path, tmp_path_factory):
+    """Folder of one run per family whose batches were computed at once."""
+    runs = tmp_path_factory.mktemp("at_once")
+    for family in FAMILIES:
+        train(cohort_path, runs, uneven_preset(family, accumulate=1))
+    return runs
+
+
+def require_equal(run: Run, expected: Run) -> None:
+    """Loss curves agree within 2e-4 relatively, weights within two strides of Adam.
+
+    Sums in another order differ by round-off; where a gradient is hardly more than that, Adam
+    strides by the learning rate (3e-4) all the same.
+    """
+    tables = [r.history().drop(columns="seconds") for r in (run, expected)]
+    pd.testing.assert_frame_equal(*tables, rtol=2e-4, atol=1e-6)
+    tensors, wanted = (checkpoint.read(r.last())[0] for r in (run, expected))
+    for name in wanted:
+        torch.testing.assert_close(tensors[name], wanted[name], rtol=2e-3, atol=6e-4)
+
+
 def only_run(runs: Path, family: str = "csegsynth") -> Run:
     (path,) = runs.glob(f"{family}-*")
     return Run.load(path)
@@ -88,17 +126,71 @@ def test_resuming_after_a_kill_in_mid_epoch_is_bit_exact(family, uninterrupted, 
     pd.testing.assert_frame_equal(*timeless, check_exact=True)
 
 
-def test_two_processes_compute_what_one_does(cohort_path, finished, tmp_path):
-    arguments = (cohort_path, tmp_path / "runs", tmp_path / "meeting", tmp_path / "norms")
-    mp.start_processes(train_as_one_of_two, arguments, nprocs=2, start_method="spawn")
-    tensors, _ = checkpoint.read(only_run(tmp_path / "runs").last())
-    expected, _ = checkpoint.read(finished.last())
-    for name in expected:
-        torch.testing.assert_close(tensors[name], expected[name], rtol=2e-3, atol=2e-4)
+def test_two_processes_compute_what_one_does(cohort_path, finished, shared, tmp_path):
+    require_equal(only_run(shared / "runs"), finished)
     # Adam and clipping forgive a wrong factor; the gradients themselves do not.
-    shared = json.loads((tmp_path / "norms" / "norms.json").read_text())
-    assert shared == pytest.approx(first_gradient_norms(cohort_path, tmp_path / "alone"), rel=1e-3)
-    assert {name.split()[0] for name in shared} == set(FAMILIES)
+    norms = json.loads((shared / "norms" / "norms.json").read_text())
+    assert norms == pytest.approx(first_gradient_norms(cohort_path, tmp_path / "alone"), rel=1e-3)
+    assert {name.split()[0] for name in norms} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_in_parts_trains_as_one_at_once(family, accumulate, at_once, cohort_path, tmp_path):
+    run = train(cohort_path, tmp_path, uneven_preset(family, accumulate))
+    assert run.path.name == only_run(at_once, family).path.name
+    require_equal(run, only_run(at_once, family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_may_compute_their_shares_in_parts(family, shared, at_once):
+    require_equal(only_run(shared / "norms" / "uneven", family), only_run(at_once, family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_parts_add_up_to_that_of_the_batch(family, cohort_path, tmp_path):
+    """Every term on, no clipping: the mean over parts of unequal size is that over rows."""
+    chosen, histories = whole_preset(family), []
+    for accumulate in (1, 4):
+        parts = replace(chosen, finetune=replace(chosen.finetune, accumulate=accumulate))
+        histories.append(train(cohort_path, tmp_path / str(accumulate), parts).history())
+    norms = [h.filter(like="gradient_norm").iloc[-1] for h in histories]
+    assert len(norms[0])
+    pd.testing.assert_series_equal(*norms, rtol=2e-4)
+
+
+def test_a_batch_in_parts_resumes_exactly(cohort_path, tmp_path, monkeypatch):
+    chosen = toy_preset(epochs=3, accumulate=2)
+    whole = train(cohort_path, tmp_path / "whole", chosen)
+    original = Feed.epoch
+
+    def interrupted(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Feed, "epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(cohort_path, tmp_path / "stopped", chosen)
+    tensors, _ = checkpoint.read(train(cohort_path, tmp_path / "stopped", chosen).last())
+    expected, _ = checkpoint.read(whole.last())
+    assert [n for n in expected if not torch.equal(tensors[n], expected[n])] == []
+
+
+@pytest.mark.parametrize("n", [6, 7, 11])
+def test_parts_of_a_share_are_its_rows(n):
+    for rank in range(2):
+        share = Share(rank, 2)
+        rows = [i for part in share.cut(3) for i in range(n)[part.rows(n)]]
+        assert rows == list(range(n)[share.rows(n)])
+
+
+def test_more_parts_than_participants_are_refused(cohort_path):
+    with pytest.raises(ConfigError, match="with 4 parts each"):
+        Feed(load_cohort(cohort_path), None, batch_size=3, seed=0, accumulate=4)
+    with pytest.raises(ConfigError, match="a batch in 0 parts"):
+        toy_preset(accumulate=0)
 
 
 def test_a_shared_batch_is_the_whole_batch(cohort_path):
@@ -107,15 +199,15 @@ def test_a_shared_batch_is_the_whole_batch(cohort_path):
     whole = list(Feed(cohort, None, **options).epoch(1))
     parts = [list(Feed(cohort, None, share=Share(r, 3), **options).epoch(1)) for r in range(3)]
     assert len(whole) == 24 // 7
-    for i, (batch, _) in enumerate(whole):
-        volumes = torch.cat([part[i][0].volumes for part in parts])
+    for i, ((batch, _),) in enumerate(whole):
+        volumes = torch.cat([batch.volumes for part in parts for batch, _ in part[i]])
         torch.testing.assert_close(volumes, batch.volumes)
 
 
 def test_epochs_visit_participants_once_in_another_order(cohort_path):
     cohort = load_cohort(cohort_path)
     feed = Feed(cohort, None, batch_size=6, seed=0)
-    orders = [torch.cat([b.volumes for b, _ in feed.epoch(e)]) for e in (0, 1)]
+    orders = [torch.cat([b.volumes for ((b, _),) in feed.epoch(e)]) for e in (0, 1)]
     everybody = feed.everybody().volumes.sort(0).values
     for order in orders:
         torch.testing.assert_close(order.sort(0).values, everybody)
@@ -160,11 +252,12 @@ def test_a_step_moves_nobody_elses_weights(family, cohort_path, tmp_path):
     trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
     model = trainer.model
     model.fit_statistics(Feed(cohort, None, batch_size=6, seed=0).everybody())
-    batch, rng = next(Feed(cohort, None, batch_size=6, seed=0).epoch(0))
+    ((batch, rng),) = next(Feed(cohort, None, batch_size=6, seed=0).epoch(0))
     groups = model.groups()
     for group, terms in model.losses(batch, rng, step=0):
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        trainer._step(group, terms, 1.0)
+        trainer._backward(group, terms, 1.0)
+        trainer._step(group)
         moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
         own = {f"{m}.{n}" for m in groups[group] for n, _ in getattr(model, m).named_parameters()}
         assert moved

@@ -6,6 +6,7 @@ from typing import Literal
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.base import Config
+from csegsynth_kit.models.config import to_dict
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class TrainConfig:
         epochs: Passes over the training participants; 0 if ``steps`` is given.
         steps: Batches in all, rounded up to whole epochs; 0 if ``epochs`` is given.
         batch_size: Participants per batch, over all processes together.
+        accumulate: Parts in which each process computes its share of a batch, one after another,
+            for machines whose memory does not hold it at once. Their gradients are summed
+            before each step, so that, like the number of processes, it changes no result.
         learning_rate: For every module not named in ``learning_rates``.
         learning_rates: (module, learning rate) pairs.
         optimizer: ``adam`` or ``adamw``.
@@ -39,6 +43,7 @@ class TrainConfig:
     epochs: int = 0
     steps: int = 0
     batch_size: int = 16
+    accumulate: int = 1
     learning_rate: float = 2e-4
     learning_rates: tuple[tuple[str, float], ...] = ()
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -60,6 +65,12 @@ class TrainConfig:
                 f"training for {self.epochs} epochs and {self.steps} steps",
                 "Give either epochs or steps.",
             )
+        if self.accumulate < 1:
+            raise ConfigError(f"a batch in {self.accumulate} parts", "Give 1 or more.")
+
+    def to_dict(self) -> dict:
+        """Return a JSON-ready dictionary of what decides the result."""
+        return {k: v for k, v in to_dict(self).items() if k != "accumulate"}
 
 
 @dataclass(frozen=True)
