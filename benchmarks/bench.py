@@ -19,10 +19,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import preparation as preparation_of
 import torch
 import training_step
 from machine import describe, peak_gb, rates
-from preparation import prepared
 from studies import markdown
 
 from csegsynth_kit.analysis.generate import generate
@@ -159,8 +159,8 @@ def cost_figure(folder: Path) -> plt.Figure | None:
         grids.plot(*zip(*order, strict=True), marker=marker, label=name)
     grids.set(xscale="log", yscale="log", xlabel="voxels per map", ylabel="seconds per map")
     grids.legend(fontsize=6.5)
-    alone = tables["preparation"].query("jobs == 1")
-    cohorts.plot(alone["n"], alone["peak_gb"], marker="o")
+    alone = tables["preparation"].query("processes == 1")
+    cohorts.plot(alone["participants"], alone["main process GB"], marker="o")
     cohorts.set(
         xlabel="participants prepared (2 mm maps)", ylabel="peak memory (GB)", ylim=(0, None)
     )
@@ -169,7 +169,11 @@ def cost_figure(folder: Path) -> plt.Figure | None:
 
 def preparation() -> pd.DataFrame:
     """Participants per second and peak memory, few and many."""
-    return prepared((10, 100), (1, os.cpu_count()))
+    options = argparse.Namespace(
+        n=[10, 100], jobs=list(dict.fromkeys((1, os.cpu_count()))), grid="small"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return preparation_of.compare(Path(folder), options)
 
 
 PARTS = {

@@ -1,6 +1,6 @@
 """Speed and memory of preparing many heads on several processes, as a Markdown table.
 
-    python -m benchmarks.preparation --n 10 100 --jobs 1 2
+    python benchmarks/preparation.py --n 10 100 --jobs 1 2
 
 Simulated heads of 2 mm are exported as BIDS without saying where they lie, so that each is
 aligned like a real one. Every preparation runs in a process of its own, because a process never
@@ -16,6 +16,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pandas as pd
+from studies import markdown
 
 from csegsynth_kit.data.files import write_json
 from csegsynth_kit.data.prepare import prepare
@@ -39,29 +42,34 @@ def main() -> None:
         log.info(json.dumps(measured(options.prepare, options.folder, options)))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            compare(Path(folder), options)
+            log.info(markdown(compare(Path(folder), options)))
 
 
-def compare(folder: Path, options: argparse.Namespace) -> None:
-    """Print one row for every number of heads and of processes."""
-    log.info("| N | jobs | subjects per second | main process (GB) | largest other (GB) |")
-    log.info("|---|---|---|---|---|")
+def compare(folder: Path, options: argparse.Namespace) -> pd.DataFrame:
+    """One row for every number of heads and of processes."""
     apart("--simulate", max(options.n), "--jobs", max(options.jobs), "--folder", folder / "all")
+    rows = []
     for n in options.n:
         source = first(folder / "all" / "bids", folder / f"bids_{n}", n)
         for jobs in options.jobs:
             out = folder / f"out_{n}_{jobs}"
             words = ("--jobs", jobs, "--grid", options.grid, "--folder", out)
             found = json.loads(apart("--prepare", source, *words))
-            log.info(
-                f"| {n} | {jobs} | {n / found['seconds']:.2f} | {found['main_gb']:.2f} | "
-                f"{found['others_gb']:.2f} |"
+            rows.append(
+                {
+                    "participants": n,
+                    "processes": jobs,
+                    "participants per s": round(n / found["seconds"], 2),
+                    "main process GB": round(found["main_gb"], 3),
+                    "largest other GB": round(found["others_gb"], 3),
+                }
             )
+    return pd.DataFrame(rows)
 
 
 def apart(*words: object) -> str:
     """Run this script in another process and return what it prints last."""
-    command = [sys.executable, "-m", "benchmarks.preparation", *map(str, words)]
+    command = [sys.executable, __file__, *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip().rpartition("\n")[2]
 
