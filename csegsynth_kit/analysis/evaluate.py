@@ -219,7 +219,7 @@ def _evaluated(
         score_table(predictions, volumes, **resampling),
         mae_ratios({**baselines, **means, **best}, volumes, of=list(means), **resampling),
         winners({**baselines, **means}, volumes, **resampling),
-        _spreads(independent, volumes, known_truth(train) if best else None),
+        _spreads(independent, volumes, known_truth(train) if best else None, **resampling),
         _distributions(draw_scores, independent, normal, sd, volumes, **resampling),
         _distributions(energy_scores, independent, normal, covariance, volumes, **resampling),
         _specificities({**normal, **means}, volumes, train, **resampling),
@@ -243,9 +243,17 @@ def _best_possible(train: Cohort, people: pd.DataFrame) -> dict[str, np.ndarray]
 
 
 def _spreads(
-    draws: Mapping[str, np.ndarray], volumes: np.ndarray, truth: Truth | None
+    draws: Mapping[str, np.ndarray],
+    volumes: np.ndarray,
+    truth: Truth | None,
+    *,
+    persons: np.ndarray | None,
+    seed: int,
 ) -> pd.DataFrame:
-    table = _stacked({name: spread(own, volumes) for name, own in draws.items()})
+    tables = {
+        name: spread(own, volumes, persons=persons, seed=seed) for name, own in draws.items()
+    }
+    table = _stacked(tables)
     if truth is not None:
         table["true_within_sd_ml"] = np.tile(truth.floor()["sd_ml"], len(draws))
     return table
