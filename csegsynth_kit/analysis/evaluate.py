@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from csegsynth_kit.analysis.comparable import require_comparable, require_trained_alike
+from csegsynth_kit.analysis.comparable import (
+    require_comparable,
+    require_not_chosen_by,
+    require_trained_alike,
+)
 from csegsynth_kit.analysis.generate import predict_volumes
 from csegsynth_kit.analysis.regression import RIDGE, fit_baselines, residual_covariance
 from csegsynth_kit.analysis.truth import Truth, known_truth
@@ -99,16 +103,20 @@ def evaluate_volumes(
     Args:
         models: Name to trained conditional model.
         train: Their training participants, on which the baselines are fitted.
-        test: Participants seen by neither training nor model selection.
+        test: Participants seen by neither training nor model selection. Of the latter only the
+            very same participants are found out, and of pre-training nobody: see
+            ``comparable.require_not_chosen_by``.
         n: Draws per person, at least 3.
         seed: Of latents, folds and resamples.
         reference: The baseline beside which whole distributions are scored, and verdicts given.
 
     Raises:
-        CohortError: if test and training share participants or count CSF differently.
+        CohortError: if test and training share participants or count CSF differently, or if the
+            test participants are a model's validation participants.
         ConfigError: if the models do not compare, or there is no such reference.
     """
     require_comparable(models, train, test)
+    require_not_chosen_by(models, test)
     return evaluate_people(
         models,
         train,

@@ -186,7 +186,8 @@ class Study:
         if self._packaged(stage) is None:
             return self._finished(stage).load_model()
         model = load_pretrained(self._packaged(stage))
-        model.card["train"] = self.split(stage)[0].fingerprint
+        train, valid, _ = self.split(stage)
+        model.card |= {"train": train.fingerprint, "valid": valid.fingerprint}
         return model
 
     def origin(self, stage: Stage = "finetune") -> str:

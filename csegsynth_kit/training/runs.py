@@ -251,7 +251,7 @@ def model_from(
     checkpoint.require_same(weights, own, path)
     model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
-    model.card["train"] = meta["data"]["train"]
+    model.card |= {part: meta["data"].get(part) for part in ("train", "valid")}
     return model.eval()
 
 

@@ -34,6 +34,8 @@ from csegsynth_kit.metrics.volumes import SCORED, spread
 from csegsynth_kit.show import plots
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
+from tests.training.jobs import toy_preset
+from tests.training.jobs import train as trained
 
 BASELINES = [TRAINING_MEAN, AGE_SEX, RIDGE, LASSO, BOOSTING, NEAREST]
 
@@ -233,6 +235,15 @@ def test_other_training_participants_than_the_models_are_refused(parts):
         evaluate_volumes({"toy": model}, train, train)
     with pytest.raises(CohortError, match="not the training participants"):
         evaluate_people({"toy": model}, test, train.table, train.volumes.to_numpy())
+
+
+def test_people_by_whom_the_checkpoint_was_chosen_are_refused(tmp_path):
+    cohort = toy_cohort(tmp_path / "cohort", 24)
+    fitted, valid, test = cohort.split((0.5, 0.25, 0.25))
+    model = trained(cohort.path, tmp_path / "runs", toy_preset(epochs=1)).load_model()
+    with pytest.raises(CohortError, match="validation participants by whom the weights of 'toy'"):
+        evaluate_volumes({"toy": model}, fitted, valid, n=4)
+    assert len(evaluate_volumes({"toy": model}, fitted, test, n=4).truth) == len(test)
 
 
 def test_another_definition_of_csf_is_refused(parts):
