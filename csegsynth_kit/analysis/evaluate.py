@@ -258,9 +258,7 @@ def _spreads(
     persons: np.ndarray | None,
     seed: int,
 ) -> pd.DataFrame:
-    tables = {
-        name: spread(own, volumes, persons=persons, seed=seed) for name, own in draws.items()
-    }
+    tables = {name: spread(own, volumes, persons=persons, seed=seed) for name, own in draws.items()}
     table = _stacked(tables)
     if truth is not None:
         table["true_within_sd_ml"] = np.tile(truth.floor()["sd_ml"], len(draws))

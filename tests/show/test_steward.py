@@ -61,7 +61,8 @@ def test_page_tells_of_maps_weights_and_files_of_one_model(parts, tmp_path):
     assert f"{len(train)} training persons, {len(held_out)} persons" in page
     assert "and 2 synthetic maps for the answers of each" in page
     assert "An attacker who has the weights lets them render a person's map" in page
-    assert "No participant's map, answers, volumes or id were found" in page
+    assert "**leak**" not in page
+    assert "- **note**: best.safetensors (header): the smallest or largest answer" in page
     assert '"extractor": "morphometry"' in page
 
 
@@ -70,7 +71,6 @@ def test_page_finds_somebodys_map_in_the_checkpoint(parts, tmp_path):
     path = stored(tmp_path, model, kept=train.maps().probabilities[:2].flatten(1))
     page = audit_page(model, path, train, held_out)
     assert "- **leak**: best.safetensors" in page
-    assert "No participant's map" not in page
 
 
 def test_others_than_the_training_people_are_not_audited_in_their_place(parts, tmp_path):

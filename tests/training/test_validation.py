@@ -42,8 +42,8 @@ def test_energy_score_counts_no_antithetic_twins(cohort, monkeypatch, draws):
     )
     model = started_model(cohort)
     latents = []
-    model.generate = lambda z, features: latents.append(z) or type(model).generate(
-        model, z, features
+    model.generate = lambda z, features: (
+        latents.append(z) or type(model).generate(model, z, features)
     )
     validate(model, cohort, draws=draws, seed=4)
     used = latents[0].unflatten(0, (-1, draws))[:, : len(scored[0])]
