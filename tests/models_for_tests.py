@@ -17,5 +17,6 @@ def started_model(cohort: Cohort, *, conditional: bool = True, family: str = "cs
         "csf_definition": cohort.csf_definition,
         "simulated": True,
         "train": cohort.fingerprint,
+        "valid": None,
     }
     return model

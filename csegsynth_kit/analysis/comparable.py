@@ -37,6 +37,27 @@ def require_same_csf(models: Mapping[str, Family], *cohorts: Cohort) -> None:
         )
 
 
+def require_not_chosen_by(models: Mapping[str, Family], test: Cohort) -> None:
+    """Check that no model's checkpoint was chosen by the test participants.
+
+    A model knows the fingerprints of its training and validation participants, not their names,
+    because weights may be given away. So the very validation participants are found out, but
+    not some of them among others, nor anybody of the pre-training: ``Cohort.split`` keeps the
+    former apart, and ``Run.require_unseen`` of the pre-training run the latter.
+
+    Raises:
+        CohortError: if the test participants are a model's validation participants.
+    """
+    for name, model in models.items():
+        if model.card["valid"] == test.fingerprint:
+            raise CohortError(
+                f"these {len(test)} are the validation participants by whom the weights of "
+                f"{name!r} were chosen",
+                "Evaluate it on the test participants (the third part of Cohort.split).",
+                test.path,
+            )
+
+
 def require_trained_alike(models: Mapping[str, Family], train: Cohort) -> None:
     """Check that all models learned from ``train``, and are asked the same questions.
 

@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from csegsynth_kit.analysis.comparable import require_comparable, require_trained_alike
+from csegsynth_kit.analysis.comparable import (
+    require_comparable,
+    require_not_chosen_by,
+    require_trained_alike,
+)
 from csegsynth_kit.analysis.generate import predict_volumes
 from csegsynth_kit.analysis.regression import RIDGE, fit_baselines, residual_covariance
 from csegsynth_kit.analysis.truth import Truth, known_truth
@@ -99,16 +103,20 @@ def evaluate_volumes(
     Args:
         models: Name to trained conditional model.
         train: Their training participants, on which the baselines are fitted.
-        test: Participants seen by neither training nor model selection.
+        test: Participants seen by neither training nor model selection. Of the latter only the
+            very same participants are found out, and of pre-training nobody: see
+            ``comparable.require_not_chosen_by``.
         n: Draws per person, at least 3.
         seed: Of latents, folds and resamples.
         reference: The baseline beside which whole distributions are scored, and verdicts given.
 
     Raises:
-        CohortError: if test and training share participants or count CSF differently.
+        CohortError: if test and training share participants or count CSF differently, or if the
+            test participants are a model's validation participants.
         ConfigError: if the models do not compare, or there is no such reference.
     """
     require_comparable(models, train, test)
+    require_not_chosen_by(models, test)
     return evaluate_people(
         models,
         train,
@@ -219,7 +227,7 @@ def _evaluated(
         score_table(predictions, volumes, **resampling),
         mae_ratios({**baselines, **means, **best}, volumes, of=list(means), **resampling),
         winners({**baselines, **means}, volumes, **resampling),
-        _spreads(independent, volumes, known_truth(train) if best else None),
+        _spreads(independent, volumes, known_truth(train) if best else None, **resampling),
         _distributions(draw_scores, independent, normal, sd, volumes, **resampling),
         _distributions(energy_scores, independent, normal, covariance, volumes, **resampling),
         _specificities({**normal, **means}, volumes, train, **resampling),
@@ -243,9 +251,15 @@ def _best_possible(train: Cohort, people: pd.DataFrame) -> dict[str, np.ndarray]
 
 
 def _spreads(
-    draws: Mapping[str, np.ndarray], volumes: np.ndarray, truth: Truth | None
+    draws: Mapping[str, np.ndarray],
+    volumes: np.ndarray,
+    truth: Truth | None,
+    *,
+    persons: np.ndarray | None,
+    seed: int,
 ) -> pd.DataFrame:
-    table = _stacked({name: spread(own, volumes) for name, own in draws.items()})
+    tables = {name: spread(own, volumes, persons=persons, seed=seed) for name, own in draws.items()}
+    table = _stacked(tables)
     if truth is not None:
         table["true_within_sd_ml"] = np.tile(truth.floor()["sd_ml"], len(draws))
     return table

@@ -3,11 +3,9 @@
 import numpy as np
 import pandas as pd
 import torch
-from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
-from csegsynth_kit.constants import MEASURED
-from csegsynth_kit.metrics.structural import Box, brain_box
+from csegsynth_kit.metrics.structural import Box, SimilarityPlan, brain_box, pair_similarity
 
 #: Window of the similarity (voxels); an odd number below every grid's smallest size.
 _WINDOW = 7
@@ -27,15 +25,13 @@ def pairwise_ssim(maps: Tensor, *, box: Box | None = None, seed: int = 0) -> np.
         seed: Of the pairing.
 
     Returns:
-        (N // 2,) mean SSIM over WM, GM and CSF; Gaussian window of 7 voxels, data range 1.
+        (N // 2,) mean SSIM over WM, GM and CSF; Gaussian window of 7 voxels, data range 1. It is
+        ``structural.pair_similarity`` at one scale, which does not depend on the grid.
     """
     box = brain_box(maps, at_least=_WINDOW) if box is None else box
-    tissues = maps[(slice(None), slice(0, len(MEASURED)), *(slice(*edges) for edges in box))]
-    first, second = (
-        np.random.default_rng(seed).permutation(len(maps))[: len(maps) // 2 * 2].reshape(2, -1)
-    )
-    parts = np.array_split(np.arange(len(first)), max(1, len(first) // 16))
-    return np.concatenate([_ssim(tissues[first[p]], tissues[second[p]]) for p in parts])
+    order = np.random.default_rng(seed).permutation(len(maps))[: len(maps) // 2 * 2]
+    plan = SimilarityPlan(box, scales=1, window=_WINDOW, weights=(1.0,))
+    return pair_similarity(maps, order.reshape(2, -1).T, plan=plan)
 
 
 def diversity(sets: dict[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
@@ -55,16 +51,3 @@ def diversity(sets: dict[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
         row = {"n": len(maps), "pairs": len(ssim), "ssim": ssim.mean()}
         rows.append({"set": name, **row, "ssim_low": low, "ssim_high": high})
     return pd.DataFrame(rows)
-
-
-def _ssim(a: Tensor, b: Tensor) -> np.ndarray:
-    similarity, _ = compute_ssim_and_cs(
-        a,
-        b,
-        spatial_dims=3,
-        kernel_size=(_WINDOW,) * 3,
-        kernel_sigma=(1.5,) * 3,
-        data_range=1.0,
-        kernel_type="gaussian",
-    )
-    return similarity.mean(dim=(1, 2, 3, 4)).numpy()

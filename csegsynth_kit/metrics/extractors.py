@@ -29,7 +29,8 @@ class Extractor(Protocol):
     Attributes:
         name: As in tables, such as ``morphometry``.
         published: ``2D-FID`` or ``3D-FID`` for the published networks with their published
-            weights, otherwise empty. Only these may be printed under such a name.
+            weights, otherwise empty. Only these may be printed under such a name, and only where
+            all their features are compared.
     """
 
     name: str
@@ -137,12 +138,14 @@ def require_same_box(grid: Grid | None, maps: SegmentationMaps, name: str) -> No
 
 
 def label(extractor: Extractor, projection: int | None = None) -> str:
-    """Name of the Frechet distance on an extractor: only published ones are called FID.
+    """Name of the Frechet distance on an extractor: only the published ones are called FID.
+
+    On principal components the distance is another one than on all features, and no FID.
 
     Args:
         extractor: Whose features are compared.
         projection: Principal components that are kept, if any.
     """
-    kind = extractor.published or "Frechet distance"
+    kind = (projection is None and extractor.published) or "Frechet distance"
     reduced = "" if projection is None else f", PCA {projection}"
     return f"{kind} ({extractor.name}{reduced})"

@@ -40,8 +40,10 @@ def perturbation_ladder(
     ``repeats`` times, two disjoint sets of N real maps are drawn; their distance makes the
     floor. Then the second set is perturbed. A perturbation is detected if it is worse than 95 %
     of the floor in most repeats. ``memorized`` is a set of training maps: against other real
-    maps it must look real; against the same training maps it must raise the alarm of being
-    better than 99 % of the floor. ``variance x0.5`` halves the variance of all features.
+    maps it must look real. ``memorized, against training`` is a copy machine: N maps drawn from
+    N training maps, so that some come twice and others not at all, beside all N. A metric that
+    is to tell copies must raise the alarm there of being better than 99 % of the floor.
+    ``variance x0.5`` halves the variance of all features.
 
     Args:
         train: Real maps on which the extractor, bandwidths and projections are fitted.
@@ -148,7 +150,8 @@ def _perturbed(
         fitted,
         [(a, rows) for (a, _), rows in zip(sets, copied, strict=True)],
     )
-    yield "memorized, against training", fitted, fitted, [(rows, rows) for rows in copied]
+    machine = [(rows, rng.choice(rows, len(rows))) for rows in copied]
+    yield "memorized, against training", fitted, fitted, machine
 
 
 def duplicated(rows: np.ndarray) -> np.ndarray:

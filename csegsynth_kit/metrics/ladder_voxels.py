@@ -82,7 +82,8 @@ def _perturbed(
     copied = [pairs[rng.permutation(len(pairs))[: len(a) // 2]].ravel() for a, _ in sets]
     against_real = [(a, rows) for (a, _), rows in zip(sets, copied, strict=True)]
     yield "memorized", clean, fitted, against_real
-    yield "memorized, against training", fitted, fitted, [(rows, rows) for rows in copied]
+    machine = [(rows, rng.choice(rows.reshape(-1, 2), len(rows) // 2).ravel()) for rows in copied]
+    yield "memorized, against training", fitted, fitted, machine
 
 
 def _deltas(

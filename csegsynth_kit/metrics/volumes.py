@@ -180,21 +180,35 @@ def ratio_of_means(losses: np.ndarray, others: np.ndarray, rows: np.ndarray) -> 
     return np.stack([losses.mean(axis=0) / others.mean(axis=0), low, high])
 
 
-def spread(draws: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
+def spread(
+    draws: np.ndarray,
+    truth: np.ndarray,
+    *,
+    persons: np.ndarray | None = None,
+    times: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Compare how much draws vary with how much people do.
 
     Args:
         draws: (N, M, 3) volumes of M independent draws per person.
         truth: (N, 3).
+        persons: (N,) person of each row, where rows may share one.
+        times: Bootstrap resamples.
+        seed: Of the resamples.
 
     Returns:
         One row per tissue: ``within_sd_ml`` of a person's draws, ``cohort_sd_ml`` of a cohort
         with one draw per person, ``real_sd_ml`` of the real cohort, and ``sd_ratio`` of the
-        last two.
+        last two, with ``sd_ratio_low`` and ``sd_ratio_high`` of its 95 % bootstrap interval over
+        people, each of whom is drawn with real volumes and draws together.
     """
     within = np.sqrt(draws.var(axis=1, ddof=1).mean(axis=0))
     cohort = draws.std(axis=0, ddof=1).mean(axis=0)
     real = truth.std(axis=0, ddof=1)
+    shares = shares_of(resamples(len(truth), times=times, seed=seed, persons=persons))
+    ratios = _sd_ratios(draws, truth, shares)
+    low, high = np.percentile(ratios, [2.5, 97.5], axis=0)
     return pd.DataFrame(
         {
             "tissue": list(MEASURED),
@@ -202,5 +216,16 @@ def spread(draws: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
             "cohort_sd_ml": cohort,
             "real_sd_ml": real,
             "sd_ratio": cohort / real,
+            "sd_ratio_low": low,
+            "sd_ratio_high": high,
         }
     )
+
+
+def _sd_ratios(draws: np.ndarray, truth: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return (B, 3) ratios of the SD of cohorts of one draw each to that of (N, 3) truth."""
+    by_draw = draws.reshape(len(draws), -1)
+    variances = _covariance(by_draw, by_draw, shares).reshape(len(shares), *draws.shape[1:])
+    # Round-off may leave a resample of one person a variance just below 0.
+    cohort = np.sqrt(variances.clip(min=0)).mean(axis=1)
+    return cohort / np.sqrt(_variance(truth, shares))

@@ -121,7 +121,13 @@ class Family(nn.Module):
         self.register_buffer("volume_sd_ml", torch.ones(len(MEASURED)))
         self.warm_started = False
         #: What it was trained on; filled in when a trained model is loaded.
-        self.card = {"epoch": None, "csf_definition": "unknown", "simulated": None, "train": None}
+        self.card = {
+            "epoch": None,
+            "csf_definition": "unknown",
+            "simulated": None,
+            "train": None,
+            "valid": None,
+        }
 
     @property
     def conditional(self) -> bool:

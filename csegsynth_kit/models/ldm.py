@@ -19,7 +19,7 @@ from csegsynth_kit.models import diffusion, losses, terms
 from csegsynth_kit.models.base import Batch, Family, GroupLoss, Rng, TrainingSet
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, LatentAutoencoder
 from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
-from csegsynth_kit.models.start import ridge
+from csegsynth_kit.models.start import ridge_left_over
 from csegsynth_kit.models.whitening import Whitening
 
 #: Maps rendered at once while volumes are matched.
@@ -129,7 +129,7 @@ class LDM(Family):
             self.latent_mean.copy_(self.transform.measure(inputs, latents)[None])
         elif self.config.center:
             self.latent_mean.copy_(latents.mean(0, keepdim=True))
-        self.whitening.measure(latents - self._center(training.features), variance)
+        self.whitening.measure(self._left_over(latents, training), variance)
         if self.config.match_volumes and self.config.modes:
             self._match_volumes(training)
         self.latents_measured.fill_(True)
@@ -140,14 +140,23 @@ class LDM(Family):
         cuts = [0, min(steps, self.autoencoder_objective.autoencoder_steps), steps]
         return [(a, b) for a, b in pairwise(cuts) if a < b]
 
+    def _left_over(self, latents: Tensor, training: TrainingSet) -> Tensor:
+        """What features leave over of latents (N, *latent_shape), as large as in new people."""
+        left = latents - self._center(training.features)
+        if not self._regresses:
+            return left
+        expanded = self.transform.expanded(training.features[:, : self.n_inputs])
+        in_new = ridge_left_over(expanded, latents.flatten(1), training.persons)
+        # One factor for all: training latents must stay within the directions that are kept.
+        return left * (in_new.square().sum() / left.square().sum()).sqrt()
+
     def _match_volumes(self, training: TrainingSet) -> None:
         """Give volumes of colored noise the mean and covariance that people's volumes have."""
         truth = (training.volumes - self.volume_mean_ml) / self.volume_sd_ml
         n, rest = len(truth), truth - truth.mean(0)
         if self._regresses:
             expanded = self.transform.expanded(training.features[:, : self.n_inputs])
-            slopes, constant = ridge(expanded, truth)
-            rest = truth - expanded @ slopes.T - constant
+            rest = ridge_left_over(expanded, truth, training.persons)
         noise = Rng(0, total=n, device=truth.device).normal(2, *self.latent_shape)
         noise = torch.stack([noise, -noise]).movedim(2, 0)  # antithetic, for a precise mean
         gain = self._volume_gradient(noise[0, 0], training.features)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from csegsynth_kit.analysis.comparable import require_comparable
 from csegsynth_kit.analysis.generate import stream_maps
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.metrics.neighbors import PAIRS
@@ -67,7 +68,12 @@ def audit_page(
         held_out: Others, drawn at random from the same cohort.
         draws: Maps for the answers of each participant.
         seed: Of everything drawn.
+
+    Raises:
+        CohortError: if the model was trained on others than ``train``, in whom no audit would
+            find a trace, or if some of them are held out.
     """
+    require_comparable({"audited": model}, train, held_out)
     asked = list(model.features.questions)
     made = [
         stream_maps(model, cohort.table[asked], n=draws, seed=seed + i)

@@ -13,9 +13,10 @@ from csegsynth_kit.models import Family
 
 #: True effects below this (mL per SD) count as none.
 _NULL_ML = 1e-9
-#: What the paper reports of CSegSynth on CamCAN (arXiv 2504.12352): tissue to mean absolute
-#: error (mL, abstract of version 2) and correlation (abstract of version 1), of one draw.
-PAPER = {"WM": (36.44, 0.80), "GM": (29.20, 0.82), "CSF": (35.51, 0.70)}
+#: What the paper reports of CSegSynth on CamCAN, of one draw: version of arXiv 2504.12352 whose
+#: abstract says so, and by tissue the figure.
+PAPER_MAE_ML = (2, {"WM": 36.44, "GM": 29.20, "CSF": 35.51})
+PAPER_R = (1, {"WM": 0.80, "GM": 0.82, "CSF": 0.70})
 #: Columns that say what a row is of.
 _ABOUT = ("model", "predictor", "score", "scenario", "tissue")
 #: Columns that stand as they are.
@@ -149,24 +150,25 @@ def beside_paper(scores: pd.DataFrame, *, predictor: str, cohort: Cohort) -> pd.
         cohort: Whose participants were scored.
 
     Returns:
-        A row per tissue, empty if there is no such predictor.
+        A row per tissue, empty if there is no such predictor. Columns of the paper name the
+        version that they are from: errors and correlations need not be of the same maps.
     """
     kind = "simulated" if cohort.simulated else "real"
     ours = f"ours, {len(cohort)} {kind} people"
     own = scores[scores["predictor"] == predictor].set_index("tissue")
-    rows = {
-        tissue: {
-            ("MAE (mL)", "paper, CamCAN"): f"{mae:.2f}",
-            ("MAE (mL)", ours): _with_interval(own.loc[tissue], "mae_ml", 1),
-            ("r", "paper, CamCAN"): f"{r:.2f}",
-            ("r", ours): _with_interval(own.loc[tissue], "r", 2),
+    columns = {}
+    for what, statistic, (version, figures), digits in (
+        ("MAE (mL)", "mae_ml", PAPER_MAE_ML, 1),
+        ("r", "r", PAPER_R, 2),
+    ):
+        known = {tissue: figure for tissue, figure in figures.items() if tissue in own.index}
+        columns[f"{what}, paper (version {version}), CamCAN"] = {
+            tissue: f"{figure:.2f}" for tissue, figure in known.items()
         }
-        for tissue, (mae, r) in PAPER.items()
-        if tissue in own.index
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("tissue")
-    table.columns = [f"{what}, {whose}" for what, whose in table.columns]
-    return table
+        columns[f"{what}, {ours}"] = {
+            tissue: _with_interval(own.loc[tissue], statistic, digits) for tissue in known
+        }
+    return pd.DataFrame(columns).rename_axis("tissue")
 
 
 def _with_interval(row: pd.Series, name: str, digits: int) -> str:

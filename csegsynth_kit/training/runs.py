@@ -24,9 +24,9 @@ from csegsynth_kit.training import checkpoint
 Stage = Literal["pretrain", "finetune"]
 STAGES = ("pretrain", "finetune")
 
-#: Raised with every change after which a configuration trains to other weights: a run of before
-#: must not pass for one of now.
-METHOD = 2
+#: Of each family, raised with every change after which one of its configurations trains to other
+#: weights: a run of before must not pass for one of now.
+METHOD = {"cvae": 2, "cgan": 2, "cldm": 3, "csegsynth": 2}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Run:
             "seed": seed,
             "parent": parent.identity() if parent else None,
             "version": version("csegsynth_kit"),
-            "method": METHOD,
+            "method": METHOD[family],
         }
         name = f"{family}-{stage}-{preset.name}-seed{seed}-{fingerprint(config)[:8]}"
         run = cls(Path(root) / name, config, parent)
@@ -251,7 +251,7 @@ def model_from(
     checkpoint.require_same(weights, own, path)
     model.load_state_dict(weights)
     model.card = {key: meta[key] for key in ("epoch", "csf_definition", "simulated")}
-    model.card["train"] = meta["data"]["train"]
+    model.card |= {part: meta["data"].get(part) for part in ("train", "valid")}
     return model.eval()
 
 

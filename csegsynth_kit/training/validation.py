@@ -20,7 +20,9 @@ def validate(model: Family, cohort: Cohort, *, draws: int, seed: int) -> dict[st
     Args:
         model: On any device.
         cohort: Validation participants.
-        draws: Maps per participant; antithetic pairs of latents, so that their mean is precise.
+        draws: Maps per participant, at least 3; antithetic pairs of latents, so that their mean
+            is precise. An energy score counts one of each pair: twins are further apart than
+            independent draws, and a model would pass for one that spreads too much.
         seed: Of the latents.
 
     Returns:
@@ -37,7 +39,7 @@ def validate(model: Family, cohort: Cohort, *, draws: int, seed: int) -> dict[st
     scores = {"sd_ratio": float((generated[0].std(0) / truth.std(0)).mean())}
     if model.conditional:
         mean = generated.mean(0)
-        independent = generated[: max(2, draws // 2)]  # the others are their antithetic twins
+        independent = generated[: (draws + 1) // 2]  # the others are their antithetic twins
         scores["energy_score"] = float(energy_score(independent, truth))
         scores["mae"] = float((mean - truth).abs().mean())
         for i, tissue in enumerate(MEASURED):

@@ -34,6 +34,8 @@ from csegsynth_kit.metrics.volumes import SCORED, spread
 from csegsynth_kit.show import plots
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
+from tests.training.jobs import toy_preset
+from tests.training.jobs import train as trained
 
 BASELINES = [TRAINING_MEAN, AGE_SEX, RIDGE, LASSO, BOOSTING, NEAREST]
 
@@ -96,9 +98,9 @@ def test_every_model_meets_every_other_predictor(result):
 def test_spread_and_distributions_count_antithetic_twins_once(parts, result):
     _, train, _ = parts
     model = result.draws["toy"]
-    expected = spread(model[:, :4], result.truth)
+    expected = spread(model[:, :4], result.truth, seed=2)
     toy = result.spread[result.spread["model"] == "toy"]
-    np.testing.assert_allclose(toy["within_sd_ml"], expected["within_sd_ml"])
+    pd.testing.assert_frame_equal(toy[list(expected)].reset_index(drop=True), expected)
     features = Features.fit(train.table, train.feature_columns)
     sd = np.sqrt(np.diag(residual_covariance(train, features, seed=2)))
     scores = draw_scores(model[:, :4], result.predictions[RIDGE], sd, result.truth, seed=2)
@@ -233,6 +235,15 @@ def test_other_training_participants_than_the_models_are_refused(parts):
         evaluate_volumes({"toy": model}, train, train)
     with pytest.raises(CohortError, match="not the training participants"):
         evaluate_people({"toy": model}, test, train.table, train.volumes.to_numpy())
+
+
+def test_people_by_whom_the_checkpoint_was_chosen_are_refused(tmp_path):
+    cohort = toy_cohort(tmp_path / "cohort", 24)
+    fitted, valid, test = cohort.split((0.5, 0.25, 0.25))
+    model = trained(cohort.path, tmp_path / "runs", toy_preset(epochs=1)).load_model()
+    with pytest.raises(CohortError, match="validation participants by whom the weights of 'toy'"):
+        evaluate_volumes({"toy": model}, fitted, valid, n=4)
+    assert len(evaluate_volumes({"toy": model}, fitted, test, n=4).truth) == len(test)
 
 
 def test_another_definition_of_csf_is_refused(parts):

@@ -89,6 +89,13 @@ def test_only_published_networks_print_fid(boards):
     assert not any("FID" in name for name in names)
 
 
+def test_reduced_features_of_a_published_network_print_no_fid(train, test, monkeypatch):
+    monkeypatch.setattr(Morphometry, "published", "3D-FID")
+    names = set(judge(train, test, people(40, seed=3), splits=10)["metric"])
+    assert "Frechet distance (morphometry, PCA 13)" in names
+    assert not any("FID" in name for name in names)
+
+
 def test_order_of_the_maps_does_not_matter(train, test):
     """With all maps used, the value is the same in any order; draws may change intervals."""
     synthetic = people(40, seed=3)

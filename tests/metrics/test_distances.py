@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from monai.metrics.regression import compute_ssim_and_cs
 
 from csegsynth_kit.metrics.distances import diversity, pairwise_ssim
+from csegsynth_kit.metrics.structural import brain_box
 
 
 def blobs(n: int, spread: float, seed: int = 0) -> torch.Tensor:
@@ -20,6 +22,21 @@ def blobs(n: int, spread: float, seed: int = 0) -> torch.Tensor:
 def test_equal_maps_have_similarity_one():
     maps = blobs(1, 0.0).repeat(6, 1, 1, 1, 1)
     np.testing.assert_allclose(pairwise_ssim(maps), 1.0, atol=1e-5)
+
+
+def test_similarity_is_that_of_monai_within_the_brains():
+    maps = blobs(9, 0.8)
+    cropped = maps[(slice(None), slice(0, 3), *(slice(*e) for e in brain_box(maps, at_least=7)))]
+    order = np.random.default_rng(2).permutation(9)
+    expected = compute_ssim_and_cs(
+        cropped[order[:4]],
+        cropped[order[4:8]],
+        spatial_dims=3,
+        kernel_size=(7, 7, 7),
+        kernel_sigma=(1.5, 1.5, 1.5),
+        data_range=1.0,
+    )[0].mean(dim=(1, 2, 3, 4))
+    np.testing.assert_allclose(pairwise_ssim(maps, seed=2), expected, atol=1e-6)
 
 
 def test_no_map_is_in_two_pairs():

@@ -89,6 +89,7 @@ def test_only_published_networks_may_be_called_fid(make, train):
     assert label(extractor, 20) == f"Frechet distance ({extractor.name}, PCA 20)"
     extractor.published = "2D-FID"
     assert label(extractor) == f"2D-FID ({extractor.name})"
+    assert label(extractor, 20) == f"Frechet distance ({extractor.name}, PCA 20)"
 
 
 def test_morphometry_holds_readable_measures(train):

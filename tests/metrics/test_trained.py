@@ -125,7 +125,7 @@ def test_radimagenet2d_reads_both_published_layouts(tmp_path, maps):
         extractor = radimagenet2d(path=tmp_path / file).fit(maps)
         assert extractor.passport["layout"] == layout
         assert extractor.features(maps).shape == (3, 3, 2048)
-        assert label(extractor, 20) == "2D-FID (radimagenet2d, PCA 20)"
+        assert label(extractor, 20) == "Frechet distance (radimagenet2d, PCA 20)"
 
 
 @pytest.mark.parametrize("depth", [10, 18])

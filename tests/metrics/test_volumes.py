@@ -93,6 +93,43 @@ def test_spread_tells_within_from_between(rng):
     np.testing.assert_allclose(table["sd_ratio"], 1, rtol=0.05)
 
 
+def test_intervals_of_the_spread_cover_the_true_ratio_at_about_their_rate(rng):
+    """Draws go with the person, so that intervals are those of a ratio of dependent SDs."""
+    covered, widths = np.zeros(3), []
+    for i in range(150):
+        people = rng.normal(500, 40, (60, 1, 3))
+        draws = people + rng.normal(0, 30, (60, 4, 3))
+        truth = (people + rng.normal(0, 30, people.shape))[:, 0] * 1.25
+        table = volumes.spread(draws, truth, times=300, seed=i)
+        covered += (table["sd_ratio_low"] <= 0.8) & (table["sd_ratio_high"] >= 0.8)
+        widths.append(table["sd_ratio_high"] - table["sd_ratio_low"])
+    assert ((covered / 150 > 0.88) & (covered / 150 <= 0.99)).all()
+    assert 0.1 < np.mean(widths) < 0.35
+
+
+def test_equal_cohorts_have_no_uncertain_ratio_and_a_constant_one_has_none(rng):
+    truth = rng.normal(500, 50, (20, 3))
+    table = volumes.spread(np.stack([truth, truth], axis=1), truth, times=50)
+    np.testing.assert_allclose(table[["sd_ratio", "sd_ratio_low", "sd_ratio_high"]], 1)
+    truth[:, 2] = 100.0
+    with np.errstate(divide="ignore"):
+        table = volumes.spread(rng.normal(500, 50, (20, 2, 3)), truth, times=50)
+    assert table["sd_ratio_low"].isna().tolist() == [False, False, True]
+
+
+def test_scans_of_one_person_count_as_one_in_the_spread(rng):
+    draws, truth = rng.normal(500, 50, (15, 3, 3)), rng.normal(500, 50, (15, 3))
+    often = [np.repeat(part, 6, axis=0) for part in (draws, truth)]
+    widths = [
+        (table["sd_ratio_high"] - table["sd_ratio_low"]).mean()
+        for table in (
+            volumes.spread(*often),
+            volumes.spread(*often, persons=np.repeat(np.arange(15), 6)),
+        )
+    ]
+    assert widths[1] > 1.8 * widths[0]
+
+
 def test_brain_is_scored_as_the_sum_of_white_and_gray_matter(rng):
     truth, predicted = rng.normal(500, 50, (30, 3)), rng.normal(500, 50, (30, 3))
     table = volumes.score_table({"model": predicted}, truth, times=20).set_index("tissue")

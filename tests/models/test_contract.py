@@ -220,6 +220,33 @@ def test_triplet_compares_with_the_other_participant_of_the_batch(family):
     torch.testing.assert_close(loss["triplet"], losses.triplet(truth, own, other, margin))
 
 
+@pytest.mark.parametrize("family", ["cgan", "csegsynth"])
+def test_published_volume_loss_is_the_absolute_error_of_one_draw(family):
+    config = SMALL[family, "published"]
+    model, batch = model_and_batch(config, conditional=True)
+    perturbed(model)
+    assert model.draws_per_person == 1
+    _, loss = next(model.losses(batch, Rng(0, total=4), 0))
+    drawn = model.generate(Rng(0, total=4).normal(*model.latent_shape), batch.features)
+    truth = (batch.volumes - model.volume_mean_ml) / model.volume_sd_ml
+    error = (model.standardized_volumes(drawn) - truth).abs().mean()
+    torch.testing.assert_close(loss["volume"], config.conditional.volume * error)
+
+
+def test_published_variational_model_takes_volumes_from_the_posterior_alone():
+    config = SMALL["cvae", "published"]
+    model, batch = model_and_batch(config, conditional=True)
+    perturbed(model)
+    rendered = []
+    model.generator.register_forward_hook(lambda *call: rendered.append(call[-1].softmax(1)))
+    [(_, loss)] = model.losses(batch, Rng(0, total=4), 0)
+    assert set(loss) == {"reconstruction", "kl", "reconstructed_volume"}
+    truth = (batch.volumes - model.volume_mean_ml) / model.volume_sd_ml
+    error = (model.standardized_volumes(rendered[0]) - truth).abs().mean()
+    expected = config.conditional.reconstructed_volume * error
+    torch.testing.assert_close(loss["reconstructed_volume"], expected)
+
+
 @pytest.mark.parametrize(
     ("key", "critic"),
     [(("csegsynth", "published, parity"), "code_critic"), (("cgan", "compact"), "critic")],

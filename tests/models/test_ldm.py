@@ -8,6 +8,7 @@ from csegsynth_kit.models import Rng, build, diffusion
 from csegsynth_kit.models.blocks import crop_to, pad_to
 from csegsynth_kit.models.latents import Denoiser, FeatureToken, _Rearrange
 from csegsynth_kit.models.ldm import LDM
+from csegsynth_kit.models.start import ridge, ridge_left_over
 from tests.models.test_contract import SMALL, first_of, model_and_batch, perturbed, training_set
 from tests.training.jobs import toy_preset
 
@@ -173,6 +174,37 @@ def test_expected_latents_are_those_of_the_regression():
     torch.testing.assert_close(token.expected(features) + constant, latents, rtol=0.01, atol=0.05)
 
 
+def noisy_answers(n, rng, width=20):
+    """Features of which one tells something, and two targets with the variance 1 besides."""
+    features = torch.randn(n, width, generator=rng)
+    return features, features[:, :1] + torch.randn(n, 2, generator=rng)
+
+
+def test_what_regression_leaves_over_is_as_large_in_new_people():
+    rng = torch.Generator().manual_seed(5)
+    of_seen, left_over, of_new = [], [], []
+    for _ in range(40):
+        features, targets = noisy_answers(100, rng)
+        slopes, constant = ridge(features, targets)
+        of_seen.append((targets - features @ slopes.T - constant).square().mean())
+        left_over.append(ridge_left_over(features, targets).square().mean())
+        features, targets = noisy_answers(1000, rng)
+        of_new.append((targets - features @ slopes.T - constant).square().mean())
+    of_seen, left_over, of_new = (
+        float(torch.stack(errors).mean()) for errors in (of_seen, left_over, of_new)
+    )
+    assert left_over == pytest.approx(of_new, rel=0.04)
+    assert of_seen < 0.9 * of_new
+
+
+def test_a_second_scan_does_not_explain_the_first():
+    features, targets = noisy_answers(30, torch.Generator().manual_seed(5))
+    twice = [torch.cat([part, part]) for part in (features, targets)]
+    persons = [str(i) for i in range(30)] * 2
+    left_over = float(ridge_left_over(*twice, persons).square().mean())
+    assert left_over > 1.5 * float(ridge_left_over(*twice).square().mean())
+
+
 def test_denoiser_learns_what_the_features_leave_over():
     features, training = training_set(CONFIG, conditional=True)
     model = narrow_posteriors(build(CONFIG, features))
@@ -181,9 +213,13 @@ def test_denoiser_learns_what_the_features_leave_over():
     with torch.no_grad():
         means = torch.cat([model.autoencoder.encode(maps)[0] for maps in training.maps()])
         expected = model.latent_mean + model.transform.expected(training.features)
+    expanded = model.transform.expanded(training.features)
+    in_new = ridge_left_over(expanded, means.flatten(1)).square().sum()
+    seen = (means - expected).square().sum()
+    assert seen < 0.95 * in_new
     rest = model.whitening.whiten(means - expected)
     variance = float(torch.linalg.svdvals(rest.flatten(1))[0].square()) / (len(rest) - 1)
-    assert variance == pytest.approx(1, abs=1e-2)
+    assert variance == pytest.approx(float(seen / in_new), rel=1e-2)  # 1 in new people
     torch.testing.assert_close(rest.mean(0), torch.zeros(model.latent_shape), rtol=0, atol=1e-3)
 
 

@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
+from csegsynth_kit.errors import CohortError
 from csegsynth_kit.metrics.release import audit_features
-from csegsynth_kit.show.steward import steward_report
+from csegsynth_kit.show.steward import audit_page, steward_report
+from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.scan import Trace
+from tests.models_for_tests import started_model
+from tests.toy import toy_cohort
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +38,45 @@ def test_traces_and_weights_are_told_if_the_model_is_released(audit):
     assert "- **leak**: best.safetensors: weight: rows are the map of somebody." in page
     assert "who has the weights" in page
     assert "No participant's map" in steward_report(audit, traces=[])
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    cohort = toy_cohort(tmp_path_factory.mktemp("steward") / "cohort", 64)
+    train, _, held_out = cohort.split((0.5, 0.1, 0.4), seed=0)
+    return started_model(train), train, held_out
+
+
+def stored(path, model, **hidden):
+    """Write a checkpoint of noise, beside which something may be hidden."""
+    noise = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    meta = {"features": model.features.to_dict()}
+    checkpoint.write(path / "best.safetensors", {"weight": noise, **hidden}, meta)
+    return path / "best.safetensors"
+
+
+def test_page_tells_of_maps_weights_and_files_of_one_model(parts, tmp_path):
+    model, train, held_out = parts
+    page = audit_page(model, stored(tmp_path, model), train, held_out, draws=2, seed=1)
+    assert f"{len(train)} training persons, {len(held_out)} persons" in page
+    assert "and 2 synthetic maps for the answers of each" in page
+    assert "An attacker who has the weights lets them render a person's map" in page
+    assert "**leak**" not in page
+    assert "- **note**: best.safetensors (header): the smallest or largest answer" in page
+    assert '"extractor": "morphometry"' in page
+
+
+def test_page_finds_somebodys_map_in_the_checkpoint(parts, tmp_path):
+    model, train, held_out = parts
+    path = stored(tmp_path, model, kept=train.maps().probabilities[:2].flatten(1))
+    page = audit_page(model, path, train, held_out)
+    assert "- **leak**: best.safetensors" in page
+
+
+def test_others_than_the_training_people_are_not_audited_in_their_place(parts, tmp_path):
+    model, train, held_out = parts
+    path = stored(tmp_path, model)
+    with pytest.raises(CohortError, match="not the training participants"):
+        audit_page(model, path, held_out, train)
+    with pytest.raises(CohortError, match="both training and test"):
+        audit_page(model, path, train, train)

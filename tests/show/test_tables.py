@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from csegsynth_kit.metrics.volumes import score_table
 from csegsynth_kit.show import tables
 from tests.toy import toy_cohort
 
@@ -53,6 +54,36 @@ def test_importance_is_compared_with_the_truth():
     assert row["largest null effect (mL per SD)"] == 1.5
     assert row["mean error (mL per SD)"] == pytest.approx(4 / 6, abs=0.01)
     assert row["features"] == 6
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(600, 60, (30, 3))
+    predictions = {"m, one draw": truth + rng.normal(0, 40, truth.shape), "ridge": truth + 10}
+    return score_table(predictions, truth, times=50)
+
+
+def test_scores_stand_beside_those_of_one_version_of_the_paper_each(cohort, scores):
+    table = tables.beside_paper(scores, predictor="m, one draw", cohort=cohort)
+    assert list(table.index) == ["WM", "GM", "CSF"]  # the paper has no WM+GM
+    assert list(table.columns) == [
+        "MAE (mL), paper (version 2), CamCAN",
+        "MAE (mL), ours, 30 simulated people",
+        "r, paper (version 1), CamCAN",
+        "r, ours, 30 simulated people",
+    ]
+    assert list(table["MAE (mL), paper (version 2), CamCAN"]) == ["36.44", "29.20", "35.51"]
+    assert list(table["r, paper (version 1), CamCAN"]) == ["0.80", "0.82", "0.70"]
+    own = scores[scores["predictor"] == "m, one draw"].set_index("tissue").loc["GM"]
+    assert table.loc["GM", "MAE (mL), ours, 30 simulated people"] == (
+        f"{own['mae_ml']:.1f} [{own['mae_ml_low']:.1f}, {own['mae_ml_high']:.1f}]"
+    )
+    assert table.loc["GM", "r, ours, 30 simulated people"].startswith(f"{own['r']:.2f} [")
+
+
+def test_nobody_elses_scores_stand_beside_the_paper(cohort, scores):
+    assert tables.beside_paper(scores, predictor="another", cohort=cohort).empty
 
 
 def test_stacked_tables_keep_their_names():

@@ -17,7 +17,7 @@ from csegsynth_kit.models import FAMILIES, build
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
-from csegsynth_kit.training.runs import Run, load_model
+from csegsynth_kit.training.runs import METHOD, Run, load_model
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import toy_cohort
 from tests.training.jobs import (
@@ -349,11 +349,15 @@ def test_another_configuration_is_another_folder(tmp_path):
     assert first.path == again.path != other.path
 
 
-def test_a_changed_method_is_another_folder(tmp_path, monkeypatch):
-    before = Run.open(tmp_path, family="cvae", stage="pretrain", preset=toy_preset("cvae"))
-    monkeypatch.setattr("csegsynth_kit.training.runs.METHOD", -1)
-    after = Run.open(tmp_path, family="cvae", stage="pretrain", preset=toy_preset("cvae"))
-    assert before.path != after.path
+def test_a_changed_method_is_another_folder_for_its_family_alone(tmp_path, monkeypatch):
+    def opened(family: str) -> Run:
+        return Run.open(tmp_path, family=family, stage="pretrain", preset=toy_preset(family))
+
+    assert set(METHOD) == set(FAMILIES)
+    before = {family: opened(family).path for family in FAMILIES}
+    monkeypatch.setitem(METHOD, "cvae", -1)
+    changed = {family for family in FAMILIES if opened(family).path != before[family]}
+    assert changed == {"cvae"}
 
 
 def test_other_data_in_the_same_run_is_refused(cohort_path, finished, tmp_path):

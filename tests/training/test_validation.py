@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.models.losses import energy_score
+from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training.validation import draw_volumes, energy_distance, validate
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
@@ -29,6 +31,30 @@ def test_scores_equal_their_definitions(cohort):
     maps = cohort.maps().probabilities
     error = (model.reconstruct(maps) - maps).abs().mean().item()
     assert scores["reconstruction"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize("draws", [3, 4, 5, 8])
+def test_energy_score_counts_no_antithetic_twins(cohort, monkeypatch, draws):
+    scored = []
+    monkeypatch.setattr(
+        "csegsynth_kit.training.validation.energy_score",
+        lambda volumes, truth: scored.append(volumes) or energy_score(volumes, truth),
+    )
+    model = started_model(cohort)
+    latents = []
+    model.generate = lambda z, features: (
+        latents.append(z) or type(model).generate(model, z, features)
+    )
+    validate(model, cohort, draws=draws, seed=4)
+    used = latents[0].unflatten(0, (-1, draws))[:, : len(scored[0])]
+    assert used.shape[1] == (draws + 1) // 2 >= 2
+    gaps = torch.cdist(used, -used)
+    assert float(gaps.min()) > 0.1
+
+
+def test_too_few_draws_for_two_independent_ones_are_refused():
+    with pytest.raises(ConfigError, match="2 draws per validation participant"):
+        TrainConfig(epochs=1, validation_draws=2)
 
 
 def test_scores_do_not_change_from_one_validation_to_the_next(cohort):

@@ -1,6 +1,6 @@
 """Every hyper-parameter, stated once.
 
-``paper`` is the published architecture and schedule with its defects mended,
+``paper`` is the published architecture, losses and schedule with their defects mended,
 ``paper-reference`` the same with the defects put back; ``tiny``, ``small`` and ``full`` are
 ours, for the 8, 4 and 2 mm grids.
 """

@@ -12,6 +12,7 @@ _PAPER = Preset(
         GRIDS["paper"],
         architecture="published",
         answer_flags=False,
+        volume_loss="absolute",
         unconditional=GANObjective(warmup_steps=3000, critic_every=10),
         conditional=GANObjective(volume=10.0, triplet=1.0, critic_every=4),
     ),

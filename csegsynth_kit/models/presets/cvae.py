@@ -5,7 +5,8 @@ from csegsynth_kit.models.presets.training import Preset, TrainConfig, with_fine
 from csegsynth_kit.models.vae import VAEConfig, VAEObjective
 
 #: The published scripts weigh the divergence by 5e-4, but sum it over the 1024 entries of the
-#: code in pre-training and average it in fine-tuning. Here both are per entry.
+#: code in pre-training and average it in fine-tuning. Here both are per entry. Volumes are those
+#: of maps from the posterior alone: the published C-VAE draws none from its prior in training.
 _PAPER = Preset(
     "paper",
     VAEConfig(
@@ -13,7 +14,7 @@ _PAPER = Preset(
         architecture="published",
         answer_flags=False,
         unconditional=VAEObjective(kl=1024 * 5e-4),
-        conditional=VAEObjective(kl=5e-4, volume=10.0, reconstructed_volume=10.0),
+        conditional=VAEObjective(kl=5e-4, reconstructed_volume=10.0),
     ),
     pretrain=TrainConfig(
         epochs=500, batch_size=7, learning_rate=1e-5, optimizer="adamw", weight_decay=0.01

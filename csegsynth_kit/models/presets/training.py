@@ -8,6 +8,9 @@ from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.base import Config
 from csegsynth_kit.models.config import to_dict
 
+#: They come in antithetic pairs, and an energy score needs two that are independent.
+_LEAST_VALIDATION_DRAWS = 3
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -35,7 +38,8 @@ class TrainConfig:
         hide_answers: Share of participants of each batch from whom a random part of the
             answers is hidden, so that the model learns to do without them.
         validate_every: Epochs between validations.
-        validation_draws: Maps per validation participant, from latents that never change.
+        validation_draws: Maps per validation participant, from latents that never change; at
+            least 3, of which 2 are independent.
         selection: Which checkpoint is kept as best: the smallest validation ``energy_score``
             or ``mae`` (both in training standard deviations), or the ``last``.
     """
@@ -67,6 +71,11 @@ class TrainConfig:
             )
         if self.accumulate < 1:
             raise ConfigError(f"a batch in {self.accumulate} parts", "Give 1 or more.")
+        if self.validation_draws < _LEAST_VALIDATION_DRAWS:
+            raise ConfigError(
+                f"{self.validation_draws} draws per validation participant have no energy score",
+                f"Set validation_draws to {_LEAST_VALIDATION_DRAWS} or more.",
+            )
 
     def to_dict(self) -> dict:
         """Return a JSON-ready dictionary of what decides the result."""
