@@ -42,6 +42,7 @@ _SIMULATED = {"tiny": 128, "small": 64}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -56,7 +57,7 @@ def main() -> None:
     print(f"copy {copied / 1e9:.1f} GB/s, {os.cpu_count()} processors")
     for part in options.only:
         began = time.perf_counter()
-        table = PARTS[part]()
+        table = PARTS[part](options)
         table.to_csv(options.out / f"bench-{part}.tsv", sep="\t", index=False)
         print(f"\n## {part} ({time.perf_counter() - began:.0f} s)\n\n{markdown(table)}", flush=True)
     figure = cost_figure(options.out)
@@ -64,10 +65,10 @@ def main() -> None:
         plots.save(figure, options.out / "cost")
 
 
-def training() -> pd.DataFrame:
+def training(chosen: argparse.Namespace) -> pd.DataFrame:
     """One training step of every family, literally as published, our way, and our presets."""
     parts = []
-    for family in FAMILIES:
+    for family in chosen.families:
         for grid in dict.fromkeys((*_PAPER_GRIDS, *_OUR_GRIDS)):
             cases = [c for c in training_step.CASES if c != "ours" and grid in _PAPER_GRIDS]
             cases += ["ours"] if grid in _OUR_GRIDS else []
@@ -80,11 +81,11 @@ def training() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def generation() -> pd.DataFrame:
+def generation(chosen: argparse.Namespace) -> pd.DataFrame:
     """Maps per second, one draw at a time and many."""
     rows = [
         _measured("generation", family, grid, n)
-        for family in FAMILIES
+        for family in chosen.families
         for grid in _OUR_GRIDS
         for n in (1, 16)
     ]
@@ -111,7 +112,7 @@ def generation_of(family: str, grid: str, n: int) -> dict:
     }
 
 
-def simulation() -> pd.DataFrame:
+def simulation(chosen: argparse.Namespace) -> pd.DataFrame:
     """Heads per second, in one process and in all."""
     jobs = dict.fromkeys((1, os.cpu_count()))
     return pd.DataFrame(
@@ -167,7 +168,7 @@ def cost_figure(folder: Path) -> plt.Figure | None:
     return figure
 
 
-def preparation() -> pd.DataFrame:
+def preparation(chosen: argparse.Namespace) -> pd.DataFrame:
     """Participants per second and peak memory, few and many."""
     options = argparse.Namespace(
         n=[10, 100], jobs=list(dict.fromkeys((1, os.cpu_count()))), grid="small"

@@ -38,5 +38,6 @@ def open_study(options: argparse.Namespace) -> Study:
 
 def markdown(table: pd.DataFrame) -> str:
     """Lay a table out in Markdown."""
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+    cells = table.astype(object).to_numpy().tolist()  # whole numbers stay whole
+    rows = [list(table.columns), ["---"] * table.shape[1], *cells]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)

@@ -46,7 +46,7 @@ def run(tmp_path_factory):
 
 def test_packed_tensors_come_back_within_half_a_step():
     generator = torch.Generator().manual_seed(0)
-    tall = torch.randn(2000, 150, generator=generator) * torch.logspace(-1, 1, 2000)[:, None]
+    tall = torch.randn(2000, 150, generator=generator) * torch.logspace(0, 1, 2000)[:, None]
     tensors = {
         "tall": tall,
         "wide": tall.T.contiguous(),
@@ -71,6 +71,17 @@ def test_rows_that_do_nothing_take_no_space():
     assert found.shape == matrix.shape
     assert not found[:100].any()
     assert not found[300:].any()
+
+
+def test_what_all_tissues_share_takes_no_space():
+    generator = torch.Generator().manual_seed(0)
+    templates = torch.randn(4 * 700, 100, generator=generator)
+    common = torch.randn(700, 100, generator=generator).repeat(4, 1)
+    packed = pack({"templates.weight": templates + common})
+    assert len(packed["templates.weight/steps"]) == 3 * 700
+    found = unpack(packed)["templates.weight"].unflatten(0, (4, -1))
+    expected = templates.unflatten(0, (4, -1))
+    torch.testing.assert_close(found.softmax(0), expected.softmax(0), atol=0.01, rtol=0)
 
 
 def test_numbers_beyond_half_precision_are_refused():
