@@ -1,11 +1,21 @@
 """The study that notebooks share: cohorts, splits, and what may not be trained on."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from csegsynth_kit.data.files import fingerprint
 from csegsynth_kit.errors import CohortError, RunError
+from csegsynth_kit.show import study as module
 from csegsynth_kit.show.study import Study
+from csegsynth_kit.training.pretrained import (
+    COHORT_CARD,
+    adopt,
+    pretrained_card,
+    pretrained_names,
+    save_pretrained,
+)
 from tests.toy import TOY_GRID, toy_cohort
 from tests.training.jobs import toy_preset
 
@@ -27,6 +37,29 @@ def test_both_stages_train_and_the_model_answers(study):
     assert run.config["parent"]["weights"]
     assert study.model().conditional
     assert not study.model("pretrain").conditional
+
+
+def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
+    study.train("pretrain", progress=False)
+    study.train("finetune", progress=False)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for stage, name in (("pretrain", "alpha-gan-toy"), ("finetune", "csegsynth-toy")):
+        known = {key: study.cohort(stage).provenance.get(key) for key in COHORT_CARD}
+        model = fingerprint(study.run(stage).config["model"])
+        card = {"statement": "Toys.", "training": {"cohort": known, "seed": 0, "model": model}}
+        save_pretrained(study.run(stage), name, card, folder=folder)
+    untrained = replace(study, out=tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="weights come with the package"):
+        untrained.model()
+    monkeypatch.setattr(module, "pretrained_names", partial(pretrained_names, folder))
+    monkeypatch.setattr(module, "pretrained_card", partial(pretrained_card, folder=folder))
+    monkeypatch.setattr(module, "adopt", partial(adopt, folder=folder))
+    assert untrained.model().card["train"] == study.split("finetune")[0].fingerprint
+    assert "'csegsynth-toy', which comes with the package" in untrained.origin()
+    assert study.origin() == "CSegSynth was trained in this series."
+    with pytest.raises(RunError, match="is not trained yet"):
+        replace(untrained, seed=1).model()  # of another seed, so of another split
 
 
 def test_one_cohort_for_both_stages_has_one_split(study):
