@@ -36,6 +36,7 @@ from csegsynth_kit.training.pretrained import (
     FOLDER,
     load_pretrained,
     save_pretrained,
+    split_digest,
 )
 
 log = logging.getLogger("packaged")
@@ -43,6 +44,10 @@ log = logging.getLogger("packaged")
 _NOT_FOR = (
     "Trained on simulated people only: not for diagnosis, not for statements about real brains "
     "or about any particular person, not for causes, and not for change within a person."
+)
+_START = (
+    "No epoch of fine-tuning scored better on validation people than the start, a regression of "
+    "codes and volumes on the answers: the start was kept."
 )
 _FRESH_SEED = 12345
 
@@ -98,6 +103,7 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
             "ages_years": [round(float(q), 1) for q in train.table["age"].quantile([0, 0.5, 1])],
             "epochs": meta["epoch"] + 1,
             "seed": study.seed,
+            "split": split_digest(train, valid),
             "model": fingerprint(to_dict(study.preset.model)),
             "torch": torch.__version__,
         },
@@ -105,8 +111,23 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
         "scores": scores,
         "not_for": _NOT_FOR,
     }
+    if stage == "finetune" and meta["epoch"] < 0:
+        card["training"]["note"] = _START
     path = save_pretrained(study.run(stage), name, card, folder=folder)
+    card["largest_change_ml"] = largest_change(study, stage, name, folder)
+    save_pretrained(study.run(stage), name, card, folder=folder)
     log.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
+
+
+def largest_change(study: Study, stage: str, name: str, folder: Path) -> float:
+    """Largest difference that packing makes to a volume of 50 maps (mL)."""
+    valid = study.split(stage)[1]
+    volumes = []
+    for model in (load_pretrained(name, folder=folder), study.model(stage)):
+        people = valid.table[list(model.features.questions)][:50] if model.conditional else None
+        maps = generate(model, people, n=1 if model.conditional else 50)
+        volumes.append(maps.volumes_ml()["volume_ml"].to_numpy())
+    return round(float(abs(volumes[0] - volumes[1]).max()), 2)
 
 
 def measured(study: Study, options: argparse.Namespace) -> dict:
@@ -116,8 +137,6 @@ def measured(study: Study, options: argparse.Namespace) -> dict:
     train, _, test = study.split("finetune")
     truth = study.truth()
     people, volumes = truth.fresh_people(options.people, seed=_FRESH_SEED)
-    for model in models.values():
-        model.card["train"] = train.fingerprint
     result = evaluate_people(models, train, people, volumes)
     for model in models:
         log.info("%s\n%s", model, markdown(volume_table(result, model)))

@@ -24,6 +24,7 @@ _TASKS_PER_WORKER = 3
 #: Below this many tasks per process, starting processes costs more than it saves.
 _LEAST_PER_JOB = 16
 _MEMORY = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup")
 _MAIN_REMEDY = (
     "Put what your script does under if __name__ == '__main__':, or pass jobs=1. If it did, a "
     "process was ended from outside, most likely for lack of memory: pass fewer jobs."
@@ -59,26 +60,46 @@ def default_jobs(tasks: int, *, memory_gb: float = 0.0) -> int:
     Returns:
         As many as there are processors, or fewer if there is little to do or little memory.
     """
-    most = min(os.cpu_count() or 1, tasks // _LEAST_PER_JOB)
+    most = min(processors(), tasks // _LEAST_PER_JOB)
     if memory_gb:
-        most = int(min(most, _available_gb() / memory_gb))
+        most = int(min(most, available_bytes() / 1e9 / memory_gb))
     return max(1, most)
 
 
-def _available_gb() -> float:
-    """Memory (GB) that new processes can have; infinite where the system does not tell.
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    The free pages of ``os.sysconf`` leave out what the system holds only to read files faster,
-    which is most of the memory once many maps were read. Linux counts it in ``MemAvailable``.
+
+def available_bytes() -> float:
+    """Memory that new tensors or processes can have; infinite where the system does not tell.
+
+    The least of what the machine has and what a container may still take. Free pages of
+    ``os.sysconf`` leave out what the system holds only to read files faster, which is most of
+    the memory once many maps were read. Linux counts it in ``MemAvailable``.
     """
+    return min(_of_machine(), _of_container())
+
+
+def _of_machine() -> float:
     try:
         found = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
-        return int(found["MemAvailable"].split()[0]) * 1024 / 1e9
+        return int(found["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         pass
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+def _of_container() -> float:
+    try:
+        most = int((_CONTAINER / "memory.max").read_text())  # the word "max" without a limit
+        return max(0, most - int((_CONTAINER / "memory.current").read_text()))
+    except (OSError, ValueError):
         return float("inf")
 
 

@@ -236,7 +236,8 @@ class Study:
         card, run = pretrained_card(name), self.run(stage)
         about = card["training"]
         own = {"seed": self.seed, "model": fingerprint(run.config["model"])}
-        if own != {key: about[key] for key in own} or not trained_on(card, self.cohort(stage)):
+        alike = own == {key: about[key] for key in own} and trained_on(card, self.cohort(stage))
+        if not alike or run.last().exists():  # A training that was begun goes before.
             return False
         adopt(run, name, *self.split(stage)[:2])
         return True

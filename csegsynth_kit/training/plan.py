@@ -7,16 +7,14 @@ Memory of weights is counted.
 
 import functools
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 from csegsynth_kit.constants import MEASURED, TISSUES
+from csegsynth_kit.data.parallel import available_bytes
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import Config, build
@@ -134,14 +132,20 @@ def _numbers(config: Config, stage: Stage) -> tuple[int, int, int]:
     )
 
 
-def rates(preset: Preset, stage: Stage) -> Rates:
-    """Measure what steps of a preset take, on a small box and with few participants."""
+def rates(preset: Preset, stage: Stage, *, participants: int) -> Rates:
+    """Measure what steps of a preset take, on a small box.
+
+    Args:
+        preset: As it is published.
+        stage: Which training.
+        participants: That it will have, which tells how long each phase of it lasts.
+    """
     grid = probed(preset.model.grid)
     smaller = replace(preset, model=replace(preset.model, grid=grid))
     batches = (2, 6) if grid == preset.model.grid else (1, 3)
     training = replace(getattr(preset, stage), accumulate=1)
     smaller = replace(smaller, **{stage: training})
-    steps = training.steps or 10**6
+    steps = training.steps or training.epochs * max(1, participants // training.batch_size)
     measured = measure(smaller, stage, batches=batches, steps=steps)
     return Rates.of(measured, voxels=math.prod(grid.shape), weights=weight_bytes(smaller, stage))
 
@@ -229,7 +233,12 @@ def plans(
     if participants < 1:
         raise ConfigError(f"training with {participants} participants", "Give 1 or more.")
     return [
-        fitted(p, {s: rates(p, s) for s in STAGES}, participants=participants, free=free)
+        fitted(
+            p,
+            {s: rates(p, s, participants=participants) for s in STAGES},
+            participants=participants,
+            free=free,
+        )
         for p in presets
     ]
 
@@ -289,12 +298,5 @@ def free_memory() -> int | None:
     """Bytes that are free on the accelerator, else on this machine; None if it does not say."""
     if default_device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
-        if found:
-            return int(found[1]) * 1024
-    for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
-        if name in getattr(os, "sysconf_names", {}):
-            return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
-    return None
+    free = available_bytes()
+    return None if free == math.inf else int(free)

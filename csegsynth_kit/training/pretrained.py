@@ -13,7 +13,7 @@ import torch
 
 from csegsynth_kit.constants import PACKAGED
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.data.files import write_json
+from csegsynth_kit.data.files import fingerprint, write_json
 from csegsynth_kit.errors import RunError
 from csegsynth_kit.models import Family
 from csegsynth_kit.training import checkpoint
@@ -24,8 +24,6 @@ from csegsynth_kit.training.runs import Run, model_from
 FOLDER = Path(__file__).parents[1] / "weights"
 #: What tells a simulated cohort from all others.
 COHORT_CARD = ("simulated", "structural_truth", "n", "age", "effects", "missing", "seed", "grid")
-#: In a run folder, says which packaged weights it has taken.
-_ADOPTED = "packaged.json"
 #: Parts that only training needs.
 _CRITICS = ("critic.", "code_critic.")
 
@@ -71,6 +69,11 @@ def load_pretrained(
     return model.to(device)
 
 
+def split_digest(train: Cohort, valid: Cohort) -> str:
+    """Twelve digits that tell who trains and who validates, the same on every machine."""
+    return fingerprint([list(train.ids), list(valid.ids)])
+
+
 def trained_on(card: Mapping, cohort: Cohort) -> bool:
     """Tell whether packaged weights were trained on this simulated cohort."""
     return card["training"]["cohort"] == {key: cohort.provenance.get(key) for key in COHORT_CARD}
@@ -85,22 +88,37 @@ def adopt(run: Run, name: str, train: Cohort, valid: Cohort, *, folder: Path = F
         train: The training participants of the weights' cohort; see :func:`trained_on`.
         valid: Its validation participants.
         folder: Where the weights are.
+
+    Raises:
+        RunError: if the run was trained or begun, or the cohort is split in another way, so that
+            people who are to be held out were trained on.
     """
+    card = pretrained_card(name, folder=folder)
+    if run.last().exists():
+        raise RunError(
+            "was begun already, and packaged weights would replace it",
+            "Go on with its training, or remove the folder.",
+            run.path,
+        )
+    if card["training"]["split"] != split_digest(train, valid):
+        raise RunError(
+            f"other participants train or validate here than those of '{name}'",
+            "Split the cohort as the series does, with seed 0.",
+            train.path,
+        )
     model = load_pretrained(name, folder=folder)
-    _, meta = checkpoint.read(_file(name, pretrained_card(name, folder=folder), folder))
+    _, meta = checkpoint.read(_file(name, card, folder))
     data = run.claim(train, valid, model.features)
     weights = {f"model/{key}": tensor for key, tensor in model.state_dict().items()}
     checkpoint.write(run.best(), weights, {**meta, "data": data})
-    write_json(run.path / _ADOPTED, {"weights": name})
+    write_json(run.adopted(), {"weights": name})
     run.mark_finished(meta["epoch"] + 1)
 
 
 def adopted(run: Run) -> str | None:
     """Name of the packaged weights that a run has taken, or None if it was trained."""
-    path = run.path / _ADOPTED
-    if not path.exists() or run.last().exists():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))["weights"]
+    path = run.adopted()
+    return json.loads(path.read_text(encoding="utf-8"))["weights"] if path.exists() else None
 
 
 def open_model(given: Path | str, device: torch.device | str = "cpu") -> Family:

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -186,5 +187,11 @@ def _most(device: torch.device) -> int:
     """Most bytes ever in use."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved()
+    if find_spec("resource") is None:
+        raise ConfigError(
+            "this system does not tell how much memory a process has had",
+            "Plan on Linux, macOS, or with a graphics card.",
+        )
+    resource = import_module("resource")  # only there; the command line must load without
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

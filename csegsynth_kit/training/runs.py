@@ -109,10 +109,19 @@ class Run:
         """Path of the weights to generate with."""
         return self.path / "best.safetensors"
 
+    def adopted(self) -> Path:
+        """Path of the note which packaged weights were taken instead of a training."""
+        return self.path / "packaged.json"
+
     @property
     def finished(self) -> bool:
         """Whether training has reached its last epoch."""
         return (self.path / "done.json").exists()
+
+    def begin(self) -> None:
+        """Forget what stood here instead of a training, which begins now."""
+        for path in (self.path / "done.json", self.adopted()):
+            path.unlink(missing_ok=True)
 
     def mark_finished(self, epochs: int) -> None:
         """Note that training has reached its last epoch."""

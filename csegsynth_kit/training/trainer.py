@@ -118,6 +118,8 @@ class Trainer:
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
         about = {"data": data, **self._cohort_card(train)}
         rows = self._resume()
+        if not rows and self._writes:
+            self.run.begin()
         everybody = feed.everybody()
         if not rows:
             self.model.fit_statistics(everybody)

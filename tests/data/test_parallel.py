@@ -122,13 +122,19 @@ def test_processes_end_with_the_one_that_was_killed(tmp_path):
 
 
 def test_processes_are_as_many_as_have_work_and_room(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(parallel, "processors", lambda: 8)
+    monkeypatch.setattr(parallel, "_CONTAINER", tmp_path)
     assert [default_jobs(n) for n in (0, 1, 31, 32, 1000)] == [1, 1, 1, 2, 8]
     memory = tmp_path / "meminfo"
     monkeypatch.setattr(parallel, "_MEMORY", memory)
     memory.write_text("MemTotal: 90000000 kB\nMemAvailable: 5000000 kB\n")
     assert default_jobs(1000, memory_gb=1.5) == 3
     assert default_jobs(1000, memory_gb=100.0) == 1
+    (tmp_path / "memory.max").write_text("4000000000\n")  # a container with less
+    (tmp_path / "memory.current").write_text("500000000\n")
+    assert default_jobs(1000, memory_gb=1.5) == 2
+    (tmp_path / "memory.max").write_text("max\n")
+    assert default_jobs(1000, memory_gb=1.5) == 3
     memory.unlink()
     pages = {"SC_PHYS_PAGES": 1_000_000, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__)

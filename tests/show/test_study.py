@@ -15,6 +15,7 @@ from csegsynth_kit.training.pretrained import (
     pretrained_card,
     pretrained_names,
     save_pretrained,
+    split_digest,
 )
 from tests.toy import TOY_GRID, toy_cohort
 from tests.training.jobs import toy_preset
@@ -47,7 +48,9 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
     for stage, name in (("pretrain", "alpha-gan-toy"), ("finetune", "csegsynth-toy")):
         known = {key: study.cohort(stage).provenance.get(key) for key in COHORT_CARD}
         model = fingerprint(study.run(stage).config["model"])
-        card = {"statement": "Toys.", "training": {"cohort": known, "seed": 0, "model": model}}
+        about = {"cohort": known, "seed": 0, "model": model}
+        about["split"] = split_digest(*study.split(stage)[:2])
+        card = {"statement": "Toys.", "training": about}
         save_pretrained(study.run(stage), name, card, folder=folder)
     untrained = replace(study, out=tmp_path / "elsewhere")
     with pytest.raises(RunError, match="weights come with the package"):

@@ -10,7 +10,7 @@ from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import RunError
 from csegsynth_kit.models import build
-from csegsynth_kit.training import checkpoint
+from csegsynth_kit.training import checkpoint, packing
 from csegsynth_kit.training.packing import pack, unpack
 from csegsynth_kit.training.pretrained import (
     FOLDER,
@@ -22,13 +22,23 @@ from csegsynth_kit.training.pretrained import (
     pretrained_names,
     pretrained_weights,
     save_pretrained,
+    split_digest,
 )
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import toy_cohort
 from tests.training.jobs import toy_preset
 
-CARD = {"statement": "Toy weights.", "training": {}}
+
+@pytest.fixture(scope="module")
+def card(run):
+    train, valid = split_of(run)
+    return {"statement": "Toy weights.", "training": {"split": split_digest(train, valid)}}
+
+
+def split_of(run):
+    """The participants that a toy run was trained and validated on."""
+    return load_cohort(run.path.parents[1] / "cohort").split((0.7, 0.3, 0), seed=0)[:2]
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +94,26 @@ def test_what_all_tissues_share_takes_no_space():
     torch.testing.assert_close(found.softmax(0), expected.softmax(0), atol=0.01, rtol=0)
 
 
+def test_templates_count_only_where_training_maps_differ():
+    generator = torch.Generator().manual_seed(0)
+    templates = torch.randn(4 * 700, 100, generator=generator)
+    axes = torch.randn(100, 4 * 700, generator=generator)
+    axes[:, :500] = 0
+    packed = pack({"generator.templates.weight": templates, "encoder.axes": axes})
+    found = unpack(packed)["generator.templates.weight"].unflatten(0, (4, -1))
+    same = templates.unflatten(0, (4, -1)).clone()
+    same[0, :500] = 0
+    torch.testing.assert_close(found.softmax(0), same.softmax(0), atol=0.01, rtol=0)
+
+
 def test_numbers_beyond_half_precision_are_refused():
     with pytest.raises(RunError, match="volumes reaches 7e"):
         pack({"volumes": torch.tensor([7e4])})
 
 
-def test_packed_model_gives_the_maps_of_the_run(run, tmp_path):
-    save_pretrained(run, "toy", CARD, folder=tmp_path)
+def test_packed_model_gives_the_maps_of_the_run(run, card, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "_LARGE", 100)  # so that toys are stored in steps, too
+    save_pretrained(run, "toy", card, folder=tmp_path)
     packed, whole = load_pretrained("toy", folder=tmp_path), run.load_model()
     assert packed.features.to_dict() == whole.features.to_dict()
     latents = torch.randn(4, *whole.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -98,26 +121,26 @@ def test_packed_model_gives_the_maps_of_the_run(run, tmp_path):
     with torch.no_grad():
         maps, expected = (m.generate(latents, inputs) for m in (packed, whole))
     assert (maps - expected).abs().max() < 0.02
-    assert packed.card["statement"] == CARD["statement"]
+    assert packed.card["statement"] == card["statement"]
     assert not packed.training
 
 
-def test_a_conditional_model_is_packed_without_its_critics(run, tmp_path):
-    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+def test_a_conditional_model_is_packed_without_its_critics(run, card, tmp_path):
+    path = save_pretrained(run, "toy", card, folder=tmp_path)
     assert not [name for name in checkpoint.read(path)[0] if "critic" in name]
     names = pretrained_weights("toy", folder=tmp_path)
     assert any(name.startswith("generator.") for name in names)
 
 
-def test_nobody_is_named_in_packed_weights(run, tmp_path):
-    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+def test_nobody_is_named_in_packed_weights(run, card, tmp_path):
+    path = save_pretrained(run, "toy", card, folder=tmp_path)
     ids = run.provenance()["participants"]["train"]
     content = path.read_bytes() + path.with_suffix(".json").read_bytes()
     assert not [i for i in ids if i.encode() in content]
 
 
-def test_another_file_than_the_cards_is_refused(run, tmp_path):
-    path = save_pretrained(run, "toy", CARD, folder=tmp_path)
+def test_another_file_than_the_cards_is_refused(run, card, tmp_path):
+    path = save_pretrained(run, "toy", card, folder=tmp_path)
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
@@ -128,11 +151,10 @@ def test_another_file_than_the_cards_is_refused(run, tmp_path):
         load_pretrained("toy", folder=tmp_path)
 
 
-def test_a_run_takes_packaged_weights_until_it_is_trained(run, tmp_path):
-    save_pretrained(run, "toy", CARD, folder=tmp_path)
-    train, valid, _ = load_cohort(run.path.parents[1] / "cohort").split((0.7, 0.3, 0), seed=0)
-    chosen = toy_preset(epochs=1)
-    other = Run.open(tmp_path / "runs", family="csegsynth", stage="finetune", preset=chosen)
+def test_a_run_takes_packaged_weights_until_it_is_trained(run, card, tmp_path):
+    save_pretrained(run, "toy", card, folder=tmp_path)
+    train, valid = split_of(run)
+    other, model = toy_run(tmp_path, train)
     adopt(other, "toy", train, valid, folder=tmp_path)
     assert other.finished
     assert adopted(other) == "toy"
@@ -140,10 +162,45 @@ def test_a_run_takes_packaged_weights_until_it_is_trained(run, tmp_path):
     assert taken.card["train"] == train.fingerprint
     for name, weight in packed.generator.state_dict().items():
         torch.testing.assert_close(taken.generator.state_dict()[name], weight)
-    model = build(chosen.model, Features.fit(train.table, train.feature_columns))
-    Trainer(model, chosen.finetune, other, progress=False).fit(train, valid)
+    Trainer(model, toy_preset(epochs=1).finetune, other, progress=False).fit(train, valid)
     assert adopted(other) is None
     assert len(other.history()) == 2
+    with pytest.raises(RunError, match="was begun already"):
+        adopt(other, "toy", train, valid, folder=tmp_path)
+
+
+def test_a_training_that_begins_is_not_finished_any_more(run, card, tmp_path, monkeypatch):
+    save_pretrained(run, "toy", card, folder=tmp_path)
+    train, valid = split_of(run)
+    other, model = toy_run(tmp_path, train)
+    adopt(other, "toy", train, valid, folder=tmp_path)
+    trainer = Trainer(model, toy_preset(epochs=1).finetune, other, progress=False)
+    monkeypatch.setattr(trainer, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train, valid)
+    assert not other.finished
+    assert adopted(other) is None
+
+
+def test_people_held_out_here_must_not_have_been_trained_on_there(run, card, tmp_path):
+    save_pretrained(run, "toy", card, folder=tmp_path)
+    cohort = load_cohort(run.path.parents[1] / "cohort")
+    train, valid, _ = cohort.split((0.7, 0.3, 0), seed=1)
+    other, _ = toy_run(tmp_path, train)
+    with pytest.raises(RunError, match="other participants train or validate here"):
+        adopt(other, "toy", train, valid, folder=tmp_path)
+    assert not other.finished
+
+
+def toy_run(folder, train):
+    """A run that was not begun, and a model for it."""
+    chosen = toy_preset(epochs=1)
+    run = Run.open(folder / "runs", family="csegsynth", stage="finetune", preset=chosen)
+    return run, build(chosen.model, Features.fit(train.table, train.feature_columns))
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_an_unknown_name_lists_those_there_are():
@@ -167,6 +224,8 @@ def test_packaged_weights_load_without_a_network(name, monkeypatch):
     if model.conditional:
         assert list(model.features.questions) == card["questions"]
     assert card["not_for"]
+    assert card["largest_change_ml"] < 1
+    assert card["scores"] or card["stage"] == "pretrain"
     assert "sub-" not in json.dumps(card)
 
 

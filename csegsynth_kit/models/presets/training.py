@@ -96,7 +96,7 @@ def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
     """Return ``tiny`` and the same networks on finer grids, ``small`` and ``full``.
 
     On finer grids there is detail to learn, and a larger cohort to learn it from: five times as
-    many steps, in which fine-tuning does not learn its participants by heart.
+    many steps.
     """
     small = {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32), "width": 32}
     full = {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64), "width": 32}
