@@ -103,7 +103,7 @@ def trained(chosen: Preset, train: Cohort, valid: Cohort, options) -> pd.DataFra
         pass
     finally:
         signal.alarm(0)
-    history = run.history()
+    history = run.history().reindex(columns=[*_SCORES, "seconds"])  # none before an epoch's end
     return history.assign(trained_s=history["seconds"].fillna(0).cumsum())
 
 

@@ -107,8 +107,14 @@ def _add_generate(commands) -> None:
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--person", help="""answers as JSON, as in '{"age": 71, "sex": "female"}'""")
     who.add_argument("--participants", help="table of answers, one person per row")
-    parser.add_argument("--n", type=int, default=1, help="draws per person")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n", type=int, default=1, help="draws per person (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the individual (%(default)s): other answers with the same seed are the same person "
+        "with other answers, so give other people other seeds",
+    )
     parser.add_argument("--name", default="synthetic", help="participant name in the derivative")
     parser.add_argument("--out", required=True, help="folder of the BIDS derivative")
 

@@ -144,8 +144,11 @@ def generate_command(options: argparse.Namespace) -> None:
         maps = maps.named(options.name)
     maps.to_bids(options.out)
     volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
+    print("Volumes (mL) of synthetic maps:")
     print(volumes[["WM", "GM", "CSF"]].round(1).to_string())
     print(f"{options.out}: {len(maps)} synthetic maps")
+    if "statement" in model.card:
+        print(model.card["statement"])
 
 
 def _people(options: argparse.Namespace):

@@ -232,6 +232,10 @@ class SegmentationMaps:
                 "Give (N, T, X, Y, Z) maps of the grid and one label for each.",
             )
 
+    def __repr__(self) -> str:
+        shape, kind = "x".join(map(str, self.grid.shape)), type(self).__name__
+        return f"<{kind}: {len(self)} maps of {shape} voxels, grid '{self.grid.name}'>"
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -29,7 +29,7 @@ _CHUNK_VOXELS = 16 * 96 * 112 * 96
 _MOST_GB = 4.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SyntheticMaps(SegmentationMaps):
     """Generated maps, with the answers they were generated from.
 
@@ -38,12 +38,14 @@ class SyntheticMaps(SegmentationMaps):
         columns: What the columns of ``answers`` are.
         warnings: Answers outside what the model has seen.
         card: What the model was trained on.
+        seed: Of the latents.
     """
 
     answers: pd.DataFrame
     columns: tuple[Column, ...]
     warnings: tuple[str, ...]
     card: dict
+    seed: int = 0
 
     def named(self, participant: str) -> "SyntheticMaps":
         """Name the maps ``sub-NAMEdraw01`` and so on: each is another plausible individual."""
@@ -59,8 +61,10 @@ class SyntheticMaps(SegmentationMaps):
         """
         maps = self if participant is None else self.named(participant)
         about = {
-            "GeneratedFrom": "the answers in participants.tsv",
+            "GeneratedFrom": "the answers in participants.tsv" if self.columns else "no answers",
             "TrainedOnSimulatedData": self.card["simulated"],
+            "Model": self.card.get("weights") or f"trained on {self.card['train']}",
+            "Seed": self.seed,
         }
         if self.warnings:
             about["Warnings"] = list(self.warnings)
@@ -82,7 +86,9 @@ def generate(
     """Generate maps of a person, or of several.
 
     The same seed gives the same individual whatever the answers, so that two calls that differ
-    in one answer show what that answer changes.
+    in one answer show what that answer changes. In a table, the first row gets the individual
+    that a call for one person gives, and every other row another. Calls for different people
+    need different seeds, or all of them become one individual with other answers.
 
     Args:
         model: A trained model.
@@ -112,7 +118,7 @@ def generate(
     persons = range(1) if table is None else range(len(table))
     latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in persons])
     maps = torch.cat([part.cpu() for part in _stream(model, table, latents)])
-    return _synthetic(model, maps, table, n, warnings)
+    return _synthetic(model, maps, table, n, warnings, seed)
 
 
 def stream_maps(
@@ -136,7 +142,7 @@ def generate_shared(model: Family, people: People, *, seed: int = 0) -> Syntheti
     table, warnings = checked_people(model, people)
     shared = latents_of(model, 0, n=1, seed=seed)
     maps = torch.cat([m.cpu() for m in _stream(model, table, torch.cat([shared] * len(table)))])
-    return _synthetic(model, maps, table, 1, warnings)
+    return _synthetic(model, maps, table, 1, warnings, seed)
 
 
 def stream_draws(model: Family, person: People, *, n: int, seed: int = 0) -> Iterator[Tensor]:
@@ -260,14 +266,19 @@ def _range(answers: pd.Series) -> str:
 
 
 def _synthetic(
-    model: Family, maps: Tensor, table: pd.DataFrame | None, n: int, warnings: tuple[str, ...]
+    model: Family,
+    maps: Tensor,
+    table: pd.DataFrame | None,
+    n: int,
+    warnings: tuple[str, ...],
+    seed: int,
 ) -> SyntheticMaps:
     for warning in warnings:
         logger.info(warning)  # carried by the result, and told by the command line
     labels, answers = _labels(table, n)
     columns = model.features.columns if model.conditional else ()
     return SyntheticMaps(
-        maps, model.config.grid, labels, answers, columns, warnings, dict(model.card)
+        maps, model.config.grid, labels, answers, columns, warnings, dict(model.card), seed
     )
 
 
