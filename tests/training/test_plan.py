@@ -136,7 +136,7 @@ def test_steps_are_measured_in_another_process():
 
 def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):
     tried = []
-    monkeypatch.setattr(plan, "rates", lambda *_: RATES)
+    monkeypatch.setattr(plan, "rates", lambda *_, **__: RATES)
     monkeypatch.setattr(plan, "free_memory", lambda: 3 * 10**9)
     monkeypatch.setattr(plan, "measure", lambda p, stage, **_: tried.append(p) or [MEASURED])
     assert cli.main(["plan", "--check"]) == 0
