@@ -27,9 +27,12 @@ def depthwise(x: Tensor, weight: Tensor, channels_out: int, stride: int = 1) -> 
     Returns:
         (N, C_out, X / stride, Y / stride, Z / stride), rounded up.
     """
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu":
         return _convolved(x, weight, channels_out, stride)
-    return _Depthwise.apply(x, weight, channels_out, stride)
+    if torch.is_autocast_enabled("cpu"):
+        x = x.float()  # In bfloat16, PyTorch's own gradients are slower still.
+    with torch.autocast("cpu", enabled=False):
+        return _Depthwise.apply(x, weight, channels_out, stride)
 
 
 class _Depthwise(torch.autograd.Function):
