@@ -100,7 +100,7 @@ class AlphaGAN(CodeFamily):
         else:
             self.encoder = compact.CompactEncoder(c.grid, c.doublings, c.latent, c.reader_widths)
             self.critic = compact.CompactCritic(c.grid, c.reader_widths)
-            self.code_critic = compact.CompactCodeCritic(c.latent - c.spare, c.hidden)
+            self.code_critic = compact.CompactCodeCritic(self.used, c.hidden)
         if self.conditional:
             self.transform = self.new_transform()
 
@@ -131,7 +131,7 @@ class AlphaGAN(CodeFamily):
 
     def _judged(self, code: Tensor) -> Tensor:
         """Let the code critic see the entries that pre-training uses."""
-        return self.code_critic(code[:, : code.shape[1] - self.config.spare])
+        return self.code_critic(code[:, : self.used])
 
     def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
         """Encode and generate (N, T, X, Y, Z) maps again."""
@@ -144,8 +144,10 @@ class AlphaGAN(CodeFamily):
         latents = [rng.normal(*self.latent_shape) for _ in range(self.draws_per_person)]
         codes = [self.code(z, batch.features) for z in latents]
         logits = self.generator(torch.cat([encoded, *codes])).float()
-        rendered, *draws = logits.softmax(1).chunk(1 + len(codes))
         reconstruction = logits[: len(encoded)]
+        # Critics would tell maps without texture at a glance; it is no error of reconstruction.
+        maps = self.textured(logits, torch.cat([latents[0], *latents])).softmax(1)
+        rendered, *draws = maps.chunk(1 + len(codes))
 
         phase, whole = terms.warmup(step, goal.warmup_steps, goal.warmup)
         opinion = self._opinion(rendered) + self._opinion(torch.cat(draws))

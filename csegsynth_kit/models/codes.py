@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, published, terms
-from csegsynth_kit.models.base import Family, TrainingSet
+from csegsynth_kit.models.base import Family, Rng, TrainingSet
 from csegsynth_kit.models.calibration import calibrate
 from csegsynth_kit.models.start import start_from_components, start_from_regression
+from csegsynth_kit.models.texture import Texture
+
+#: Training participants whose maps tell what textures are like.
+_TEXTURES_FROM = 100
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class CodeConfig:
         doublings: Doublings from the template grid to ``grid``, which must be divisible by
             2 ** (doublings + 1).
         width: Channels of the compact generator's refining convolutions.
+        waves: Plane waves of the texture that compact generators add, which takes 8 entries of
+            the latent each; 0 for none. See ``texture``.
         reader_widths: Channels per level of the compact encoder and critic, fine to coarse, from
             patches of 4 voxels on; the grid must be divisible by 2 ** (len(reader_widths) + 1).
         hidden: Width of the compact code critic and transform.
@@ -50,6 +56,7 @@ class CodeConfig:
     spare: int = 0
     doublings: int = 0
     width: int = 16
+    waves: int = 0
     reader_widths: tuple[int, ...] = (64,)
     hidden: int = 128
     component_start: bool = True
@@ -75,12 +82,17 @@ class CodeFamily(Family):
     def __init__(self, config: CodeConfig, features: Features | None):
         super().__init__(config, features)
         c = config
+        self.texture: Texture | None = None
         if c.architecture == "published":
-            self.latent_shape = (published.latent_length(c.base),)
+            self.code_length = published.latent_length(c.base)
             self.generator = published.PublishedGenerator(c.grid, c.base)
         else:
-            self.latent_shape = (c.latent,)
+            self.code_length = c.latent
             self.generator = compact.CompactGenerator(c.grid, c.doublings, c.latent, c.width)
+            self.texture = Texture(c.grid, 2**c.doublings, c.waves) if c.waves else None
+        #: Entries of the code that pre-training uses.
+        self.used = self.code_length - c.spare
+        self.latent_shape = (self.code_length + (self.texture.length if self.texture else 0),)
         self.n_inputs = 0
         if features is not None:
             self.n_inputs = features.n_inputs if c.answer_flags else len(features.names)
@@ -100,14 +112,21 @@ class CodeFamily(Family):
         raise NotImplementedError
 
     def code(self, latents: Tensor, features: Tensor | None) -> Tensor:
-        """Map (N, L) random codes to the codes of people with these features."""
+        """Map the first L entries of latents to the codes (N, L) of people with these features."""
+        noise = latents[:, : self.code_length]
         if not self.conditional:
-            return self.without_spare(latents)
-        return self.transform(latents, features[:, : self.n_inputs])
+            return self.without_spare(noise)
+        return self.transform(noise, features[:, : self.n_inputs])
+
+    def textured(self, logits: Tensor, latents: Tensor) -> Tensor:
+        """Add the texture that the last entries of latents give, if there is any."""
+        if self.texture is None:
+            return logits
+        return self.texture(logits, latents[:, self.code_length :])
 
     def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
-        """Map (N, L) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
-        return self.generator(self.code(latents, features))
+        """Map (N, *latent_shape) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""
+        return self.textured(self.generator(self.code(latents, features)), latents)
 
     def without_spare(self, code: Tensor) -> Tensor:
         """Set the entries to 0 that pre-training leaves to fine-tuning."""
@@ -138,16 +157,38 @@ class CodeFamily(Family):
         super().fit_statistics(training)
         if self.config.architecture != "compact":
             return
-        used, everything = self.config.latent - self.config.spare, self.config.latent
+        used, everything = self.used, self.code_length
         start = partial(start_from_components, self.generator, self.reader)
         if self.config.component_start and not self.warm_started:
             start(training.maps(), first=0, last=used)
         if self.config.component_start and self.conditional:
             start(training.maps(), first=used, last=everything)
+        self.fit_texture(training)
         if self.config.regression_start and self.conditional:
             with torch.no_grad():
                 codes = torch.cat([self.encode(maps) for maps in training.maps()])
             self.start_transform(codes, training.features, training.volumes, training.persons)
+
+    def begin_epoch(self, training: TrainingSet, step: int) -> bool:
+        """Take the texture from what maps have beyond their present reconstructions."""
+        self.fit_texture(training)
+        return super().begin_epoch(training, step)
+
+    def fit_texture(self, training: TrainingSet) -> None:
+        """Fit the texture, if there is any, to training participants."""
+        if self.texture is None:
+            return
+        every = max(1, len(training.volumes) // _TEXTURES_FROM)  # ids may come by age
+        self.texture.fit(
+            (maps[::every] for maps in training.maps()),
+            lambda maps: self.generator(self.encode(maps)),
+            self._some_textures,
+        )
+
+    def _some_textures(self, n: int) -> Tensor:
+        """(n, texture length) random numbers, the same each time."""
+        device = self.volume_mean_ml.device
+        return Rng(0, total=n, device=device).normal(self.texture.length)
 
     def start_transform(
         self,
@@ -172,4 +213,7 @@ class CodeFamily(Family):
             calibrate(self.transform, of_codes, inputs, volumes, persons=persons)
 
     def _volumes_of_codes(self, codes: Tensor) -> Tensor:
-        return self.standardized_volumes(self.generator(codes).float().softmax(1))
+        logits = self.generator(codes).float()
+        if self.texture is not None:
+            logits = self.texture(logits, self._some_textures(len(codes)))
+        return self.standardized_volumes(logits.softmax(1))

@@ -107,7 +107,7 @@ class GAN(CodeFamily):
         goal, norm = self.objective, self.config.penalty_norm
         latents = [rng.normal(*self.latent_shape) for _ in range(self.draws_per_person)]
         codes = torch.cat([self.code(z, batch.features) for z in latents])
-        maps = self.generator(codes).float().softmax(1)
+        maps = self.textured(self.generator(codes).float(), torch.cat(latents)).softmax(1)
         draws = list(maps.chunk(len(latents)))
         phase, whole = terms.warmup(step, goal.warmup_steps, goal.warmup)
         opinion = terms.opinion(self.critic, maps, norm)

@@ -145,13 +145,15 @@ class VAE(CodeFamily):
         """Yield the one loss there is."""
         goal = self.objective
         mean, log_variance = self.posterior(batch.maps, batch.features)
-        noise = rng.normal(*self.latent_shape)
+        noise = rng.normal(mean.shape[1])
         codes = [self.without_spare(mean + (0.5 * log_variance).exp() * noise)]
         codes[0] = self._shifted(codes[0], batch.features)
+        latents = []
         if self.conditional and goal.volume:
             latents = [rng.normal(*self.latent_shape) for _ in range(self.draws_per_person)]
             codes += [self.code(z, batch.features) for z in latents]
         logits = list(self.generator(torch.cat(codes)).float().chunk(len(codes)))
+        logits[1:] = (self.textured(*pair) for pair in zip(logits[1:], latents, strict=True))
         error = terms.reconstruction(logits[0], batch.maps, self.config.reconstruction_loss)
         divergence = self.divergence(mean, log_variance, batch.features).mean()
         loss = {"reconstruction": goal.reconstruction * error, "kl": goal.kl * divergence}

@@ -98,8 +98,9 @@ def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
     On finer grids there is detail to learn, and a larger cohort to learn it from: five times as
     many steps.
     """
-    small = {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32), "width": 32}
-    full = {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64), "width": 32}
+    finer = {"width": 32, "waves": 128}
+    small = finer | {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32)}
+    full = finer | {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64)}
     longer = {
         stage: replace(config, steps=5 * config.steps)
         for stage, config in (("pretrain", tiny.pretrain), ("finetune", tiny.finetune))
