@@ -211,7 +211,7 @@ class AlphaGAN(CodeFamily):
         return terms.reconstruction(logits, batch.maps, self.config.reconstruction_loss)
 
     def _code_critic_terms(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
-        real = rng.normal(*self.latent_shape)
+        real = rng.normal(self.code_length)
         with torch.no_grad():
             fakes = [self.encode(batch.maps).float()]
             if self.conditional:

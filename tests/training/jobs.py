@@ -26,6 +26,7 @@ _SMALLER_CODE = {
     "spare": 4,
     "doublings": 1,
     "width": 4,
+    "waves": 3,
     "reader_widths": (8,),
 }
 #: What makes each family's tiny model smaller still.
