@@ -106,7 +106,17 @@ def _add_generate(commands) -> None:
     )
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--person", help="""answers as JSON, as in '{"age": 71, "sex": "female"}'""")
-    who.add_argument("--participants", help="table of answers, one person per row")
+    who.add_argument(
+        "--participants",
+        help="table of answers (.tsv or .csv), one person per row; columns that the model does "
+        "not ask for are ignored",
+    )
+    who.add_argument(
+        "--questions",
+        action="store_true",
+        help="say what the model asks, and what training participants answered",
+    )
+    parser.add_argument("--id-column", help="column of the table that holds the ids")
     parser.add_argument("--n", type=int, default=1, help="draws per person (%(default)s)")
     parser.add_argument(
         "--seed",
@@ -116,7 +126,7 @@ def _add_generate(commands) -> None:
         "with other answers, so give other people other seeds",
     )
     parser.add_argument("--name", default="synthetic", help="participant name in the derivative")
-    parser.add_argument("--out", required=True, help="folder of the BIDS derivative")
+    parser.add_argument("--out", help="folder of the BIDS derivative that is written")
 
 
 def _add_train(commands) -> None:
