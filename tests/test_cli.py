@@ -37,6 +37,19 @@ def test_every_command_exists(monkeypatch):
         assert callable(getattr(commands, f"{name}_command"))
 
 
+def test_every_option_of_every_command_is_explained():
+    (found,) = (a for a in cli._parser()._actions if a.dest == "command")
+    bare = {
+        (name, action.dest)
+        for name, parser in found.choices.items()
+        for action in parser._actions
+        if not action.help
+    }
+    assert bare == set()
+    for parser in found.choices.values():
+        assert "``" not in parser.format_help()
+
+
 def test_generate_prints_volumes_and_writes_bids(run, tmp_path, capsys):
     person = '{"age": 71, "sex": "female"}'
     arguments = ["generate", str(run.path), "--person", person, "--n", "2"]
