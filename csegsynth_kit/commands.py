@@ -1,7 +1,6 @@
 """What the ``csegsynth`` commands do; parsed options in, files and a few printed lines out."""
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import replace
@@ -10,14 +9,23 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.generate import checked_people, generate
 from csegsynth_kit.batch import find_notebooks, run_series
+from csegsynth_kit.data.answers import (
+    abbreviations,
+    person_of,
+    question_words,
+    read_answers_for,
+    shortened,
+    unanswered,
+)
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.data.participants import read_participants
+from csegsynth_kit.data.files import require_folder
+from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.prepare import prepare
-from csegsynth_kit.errors import ConfigError, TableError
-from csegsynth_kit.models import build
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.show.cohorts import doctor_figure
 from csegsynth_kit.show.plots import save, style
@@ -117,18 +125,27 @@ def plan_command(options: argparse.Namespace) -> None:
     names = [options.preset] if options.preset else list(plan.PRESETS)
     presets = [preset(options.family, name) for name in names]
     free = plan.free_memory()
+    print("A few short steps are taken on this machine; that lasts about a minute.", flush=True)
     print("Free memory: " + ("unknown" if free is None else f"{free / 1e9:.1f} GB"))
     found = plan.plans(presets, participants=options.participants, free=free)
     print(plan.table(found, free).to_string(index=False))
+    print(
+        "batch: participants per step; parts: a batch is computed in so many; step: seconds of "
+        "one; in all: time of the whole stage; fits: whether memory suffices."
+    )
     best = plan.suggestion(found, free)
     if best is None:
-        print("None of these fits. Free memory, or choose a smaller preset.")
+        print("None of these fits into memory. Free some, or choose a smaller preset.")
         return
     chosen, costs = best
-    print(f"Suggested: --preset {chosen.name}, the finest of these that fits.")
+    time = plan.spoken(sum(cost.seconds for cost in costs))
+    print(f"Suggested: --preset {chosen.name}, the finest of these that fits; {time} in all.")
     for cost in costs:
         if cost.accumulate > 1:
-            print(f"Its {cost.stage} batch fits only in parts: add --accumulate {cost.accumulate}.")
+            print(
+                f"For --stage {cost.stage}, memory holds a batch only in parts: add "
+                f"--accumulate {cost.accumulate} to csegsynth train."
+            )
     if options.check:
         compared = plan.check(chosen, costs, participants=options.participants)
         print(compared.round(2).to_string(index=False))
@@ -136,10 +153,22 @@ def plan_command(options: argparse.Namespace) -> None:
 
 def generate_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth generate``."""
+    if not options.questions:
+        _require_place(options)
     model = open_model(options.run)
-    maps = generate(model, _people(options), n=options.n, seed=options.seed)
+    if options.questions:
+        _print_questions(model)
+        return
+    maps = generate(model, _people(options, model), n=options.n, seed=options.seed)
     for warning in maps.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
+    left_open = unanswered(maps.answers)
+    if left_open:
+        print(
+            f"Unanswered: {left_open}. Each counts as the average to be expected from the answers "
+            "given, and the model is told that it is open; the draws do not vary it.",
+            file=sys.stderr,
+        )
     if options.participants is None:
         maps = maps.named(options.name)
     maps.to_bids(options.out)
@@ -151,25 +180,44 @@ def generate_command(options: argparse.Namespace) -> None:
         print(model.card["statement"])
 
 
-def _people(options: argparse.Namespace):
-    if options.participants is not None:
-        people = read_participants(options.participants)
-        for finding in people.findings:
-            if finding.severity == "doubt":
-                print(f"WARNING: {finding.subject}: {finding.message}", file=sys.stderr)
-        return people.frame
-    if options.person is None:
-        return None
-    try:
-        person = json.loads(options.person)
-    except json.JSONDecodeError as error:
-        raise TableError(
-            f"--person is not valid JSON ({error})",
-            """Write it as '{"age": 71, "sex": "female"}'.""",
-        ) from error
-    if not isinstance(person, dict):
-        raise TableError("--person is not a JSON object", """Write '{"age": 71}'.""")
-    return person
+def _require_place(options: argparse.Namespace) -> None:
+    """Refuse a folder or a name that would fail once the maps are there."""
+    if options.out is None:
+        raise ConfigError("no folder for the maps is given", "Name one with --out.")
+    require_folder(Path(options.out))
+    participant_id(options.name)
+
+
+def _print_questions(model: Family) -> None:
+    if not model.conditional:
+        print("This model was only pre-trained and asks nothing.")
+        return
+    words = question_words(model.features)
+    words.columns = ["question", "answers seen in training", "what is asked"]
+    widths = [max(len(name), words[name].str.len().max()) for name in words.columns]
+    for row in (words.columns, *words.itertuples(index=False)):
+        print("  ".join(w.ljust(n) for w, n in zip(row, widths, strict=True)).rstrip())
+    for short, meaning in abbreviations(model.features).items():
+        print(f"{short}: {meaning}.")
+    print("Every question may be left out. Answers beyond those seen are generated, but flagged.")
+    if model.card["simulated"]:
+        print("Those seen are of simulated people: real scores may lie on other scales.")
+
+
+def _people(options: argparse.Namespace, model: Family):
+    if options.participants is None:
+        return None if options.person is None else person_of(options.person)
+    checked_people(model, {})  # A model that takes no answers is refused.
+    people = read_answers_for(model.features, options.participants, id_column=options.id_column)
+    if people.ignored:
+        print(
+            f"Ignored columns, which the model does not ask for: {shortened(people.ignored)}.",
+            file=sys.stderr,
+        )
+    for finding in people.findings:
+        if finding.severity == "doubt":
+            print(f"WARNING: {finding.subject}: {finding.message}", file=sys.stderr)
+    return people.frame
 
 
 def run_command(options: argparse.Namespace) -> None:

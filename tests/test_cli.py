@@ -1,7 +1,9 @@
 import argparse
+import os
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 import pytest
 
 from csegsynth_kit import cli, commands
@@ -35,6 +37,19 @@ def test_every_command_exists(monkeypatch):
         assert callable(getattr(commands, f"{name}_command"))
 
 
+def test_every_option_of_every_command_is_explained():
+    (found,) = (a for a in cli._parser()._actions if a.dest == "command")
+    bare = {
+        (name, action.dest)
+        for name, parser in found.choices.items()
+        for action in parser._actions
+        if not action.help
+    }
+    assert bare == set()
+    for parser in found.choices.values():
+        assert "``" not in parser.format_help()
+
+
 def test_generate_prints_volumes_and_writes_bids(run, tmp_path, capsys):
     person = '{"age": 71, "sex": "female"}'
     arguments = ["generate", str(run.path), "--person", person, "--n", "2"]
@@ -64,7 +79,9 @@ def test_generate_takes_a_table(run, tmp_path):
         (["--person", "[71]"], "--person is not a JSON object"),
         (["--person", '{"agee": 71}'], "'agee' is not a feature"),
         (["--person", '{"age": -1}'], "age = -1 is not possible"),
-        ([], "needs answers"),
+        (["--person", "{age: 71}"], """Write --person '{"age": 71, "sex": "female"}'"""),
+        (["--person", "{}", "--name", "my grandma"], "'my grandma' cannot be a participant id"),
+        (["--participants", "no.tsv"], "no.tsv: the file does not exist"),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_write_nothing(run, tmp_path, capsys, arguments, message):
@@ -75,6 +92,68 @@ def test_mistakes_are_told_in_one_line_and_write_nothing(run, tmp_path, capsys, 
     assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_table_may_hold_columns_that_the_model_does_not_ask_for(run, tmp_path, capsys):
+    table = tmp_path / "people.tsv"
+    table.write_text("code\tAge\tsex\tincome\teTIV\nx1\t-999\tM\t3\t1500\nx2\t60\tF\t4\t1400\n")
+    arguments = ["generate", str(run.path), "--participants", str(table)]
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main([*arguments, *out]) == 2
+    assert "no column of participant ids" in capsys.readouterr().err
+    assert cli.main([*arguments, *out, "--id-column", "code"]) == 0
+    told = capsys.readouterr().err
+    assert "Ignored columns, which the model does not ask for: income, eTIV.\n" in told
+    assert "WARNING: column age: 1 answers (-999) are taken as missing" in told
+    assert "Unanswered: education, site, age (1 of 2)." in told
+    answers = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t", index_col=0)
+    assert answers.loc["sub-syntheticx2", ["age", "sex"]].tolist() == [60, "female"]
+
+
+def test_no_answers_are_drawn_from_and_told(run, tmp_path, capsys):
+    volumes = []
+    for i, person in enumerate([[], ["--person", "{}"]]):
+        assert cli.main(["generate", str(run.path), *person, "--out", str(tmp_path / str(i))]) == 0
+        printed = capsys.readouterr()
+        assert "Unanswered: age, sex, education, site. Each counts as" in printed.err
+        volumes.append(printed.out.splitlines()[:4])
+    assert volumes[0] == volumes[1]
+
+
+def test_the_questions_are_told_with_the_answers_seen(run, capsys):
+    features = run.load_model().features
+    low, high = features.support[features.questions.index("age")]
+    assert cli.main(["generate", str(run.path), "--questions"]) == 0
+    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    told = {row[0].strip(): [cell.strip() for cell in row[1:] if cell] for row in rows}
+    assert told["age"][0] == f"{low:g} to {high:g} years"
+    assert told["education"][0] == "low, medium, high"
+
+
+def test_the_packaged_questions_explain_their_abbreviations(capsys):
+    assert cli.main(["generate", "--questions"]) == 0
+    told = capsys.readouterr().out
+    for short in ("BMI", "SES", "IST", "NEO", "STAI"):
+        assert f"\n{short}: " in told
+    assert "MMSE" not in told
+    assert cli.main(["generate", "alpha-gan-small", "--questions"]) == 0
+    assert "asks nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_place_that_can_hold_no_folder_is_refused_before_anything_is_drawn(
+    tmp_path, capsys, monkeypatch, below
+):
+    monkeypatch.setattr(commands, "open_model", None)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert cli.main(["generate", "--person", "{}", "--out", str(file / below)]) == 2
+    assert f"{file}: is a file, not a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda p, mode: mode == os.F_OK and p.exists())
+    assert cli.main(["generate", "--person", "{}", "--out", str(tmp_path / "new" / below)]) == 2
+    assert "is a folder that you may not write to" in capsys.readouterr().err
+    assert cli.main(["generate", "--person", "{}"]) == 2
+    assert "Name one with --out" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.export import export_bids
+from csegsynth_kit.data.participants import participant_ids
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.maps import SegmentationMaps, volumes_ml
@@ -48,8 +49,11 @@ class SyntheticMaps(SegmentationMaps):
     seed: int = 0
 
     def named(self, participant: str) -> "SyntheticMaps":
-        """Name the maps ``sub-NAMEdraw01`` and so on: each is another plausible individual."""
-        labels = tuple(f"sub-{participant}draw{i + 1:02d}" for i in range(len(self)))
+        """Name the maps ``sub-NAMEdraw01`` and so on, a single one ``sub-NAME``.
+
+        Each draw is another plausible individual, and hence a participant of its own.
+        """
+        labels = tuple(f"sub-{participant}{draw}" for draw in _draws(len(self)))
         return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
 
     def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
@@ -60,8 +64,9 @@ class SyntheticMaps(SegmentationMaps):
             participant: A name for the person; see :meth:`named`.
         """
         maps = self if participant is None else self.named(participant)
+        answered = self.answers.notna().any(axis=None)
         about = {
-            "GeneratedFrom": "the answers in participants.tsv" if self.columns else "no answers",
+            "GeneratedFrom": "the answers in participants.tsv" if answered else "no answers",
             "TrainedOnSimulatedData": self.card["simulated"],
             "Model": self.card.get("weights") or f"trained on {self.card['train']}",
             "Seed": self.seed,
@@ -93,7 +98,9 @@ def generate(
     Args:
         model: A trained model.
         people: Answers of one person, a sequence of persons, or a table with one row each.
-            Questions may be left out. None for an unconditional model.
+            Questions may be left out, even all of them (None): each then counts as the average
+            to be expected from the answers given, and the model is told that it is open. The
+            draws do not vary what is left out. None for an unconditional model.
         n: Draws per person.
         seed: Of the latents.
 
@@ -101,7 +108,7 @@ def generate(
         ``n`` maps per person, in the order of the people.
 
     Raises:
-        TableError: for unknown features and impossible answers, by name.
+        TableError: for unknown features, impossible answers, and ids that are one in file names.
         ConfigError: if the maps would not fit into memory.
     """
     if n < 1:
@@ -116,9 +123,10 @@ def generate(
             "Generate fewer at a time, or use predict_volumes, which keeps only volumes.",
         )
     persons = range(1) if table is None else range(len(table))
+    named = _labels(table, n)  # Refuses ids that clash before the long work.
     latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in persons])
     maps = torch.cat([part.cpu() for part in _stream(model, table, latents)])
-    return _synthetic(model, maps, table, n, warnings, seed)
+    return _synthetic(model, maps, named, warnings, seed)
 
 
 def stream_maps(
@@ -142,7 +150,7 @@ def generate_shared(model: Family, people: People, *, seed: int = 0) -> Syntheti
     table, warnings = checked_people(model, people)
     shared = latents_of(model, 0, n=1, seed=seed)
     maps = torch.cat([m.cpu() for m in _stream(model, table, torch.cat([shared] * len(table)))])
-    return _synthetic(model, maps, table, 1, warnings, seed)
+    return _synthetic(model, maps, _labels(table, 1), warnings, seed)
 
 
 def stream_draws(model: Family, person: People, *, n: int, seed: int = 0) -> Iterator[Tensor]:
@@ -219,12 +227,7 @@ def checked_people(
                 "Give a fine-tuned model, or leave the answers out.",
             )
         return None, ()
-    if people is None:
-        raise TableError(
-            "a fine-tuned model needs answers",
-            f"Give at least one of {', '.join(model.features.questions)}.",
-        )
-    table = model.features.table_of(people)
+    table = model.features.table_of({} if people is None else people)
     if table.empty:
         raise TableError("there is nobody to generate", "Give at least one person.")
     warnings = tuple(
@@ -268,14 +271,13 @@ def _range(answers: pd.Series) -> str:
 def _synthetic(
     model: Family,
     maps: Tensor,
-    table: pd.DataFrame | None,
-    n: int,
+    named: tuple[tuple[str, ...], pd.DataFrame],
     warnings: tuple[str, ...],
     seed: int,
 ) -> SyntheticMaps:
     for warning in warnings:
         logger.info(warning)  # carried by the result, and told by the command line
-    labels, answers = _labels(table, n)
+    labels, answers = named
     columns = model.features.columns if model.conditional else ()
     return SyntheticMaps(
         maps, model.config.grid, labels, answers, columns, warnings, dict(model.card), seed
@@ -288,20 +290,20 @@ def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.Dat
         labels = tuple(f"sub-synthetic{i + 1:04d}" for i in range(n))
         return labels, pd.DataFrame(index=list(labels))
     repeated = table.loc[table.index.repeat(n)]
-    draws = np.tile(np.arange(1, n + 1), len(table))
-    people = np.repeat(_names(table), n)
-    labels = tuple(
-        f"sub-synthetic{p}" + (f"draw{d:02d}" if n > 1 else "")
-        for p, d in zip(people, draws, strict=True)
-    )
+    labels = tuple(f"sub-synthetic{p}{draw}" for p in _names(table) for draw in _draws(n))
     return labels, repeated.set_axis(list(labels))
 
 
+def _draws(n: int) -> list[str]:
+    """Return what tells n draws of a person apart in names: nothing, if there is one only."""
+    return [""] if n == 1 else [f"draw{i + 1:02d}" for i in range(n)]
+
+
 def _names(table: pd.DataFrame) -> list[str]:
-    """Return the ids of a table of participants, else numbers."""
+    """Return the ids of a table of participants as in file names, else numbers."""
     ids = [str(i) for i in table.index]
     if table.index.name == "participant_id" and len(set(ids)) == len(ids):
-        return [i.removeprefix("sub-") for i in ids]
+        return [i.removeprefix("sub-") for i in participant_ids(ids)]
     return [f"{i:04d}" for i in range(1, len(ids) + 1)]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from csegsynth_kit.constants import CSF_DEFINITIONS, LABELS, MEASURED, TISSUES
-from csegsynth_kit.data.files import write_json, write_tsv
+from csegsynth_kit.data.files import require_folder, write_json, write_tsv
 from csegsynth_kit.data.nifti import write_nifti
 from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.schema import Column
@@ -70,13 +70,15 @@ def export_bids(
         ``out``.
 
     Raises:
-        ConfigError: for an unknown CSF definition or dtype, or sidecar entries that clash.
+        ConfigError: for an unknown CSF definition or dtype, sidecar entries that clash, or a place
+            where no folder can be written.
         CohortError: if ids repeat, a participant exists already, or the data set in ``out``
             is of another kind.
         TableError: if a label cannot be a participant id, or a participant has no row.
     """
     export = _Export(Path(out), synthetic, csf_definition, dict(extra or {}), dtype)
     _check_options(export)
+    require_folder(export.out)
     ids = _ids(maps, export.out)
     existing = _existing(export)
     rows = None if participants is None else _rows(participants, ids)

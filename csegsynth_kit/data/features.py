@@ -206,8 +206,8 @@ class Features:
         wrong = known.isna() & answers.notna()
         if wrong.any():
             raise TableError(
-                f"{column.name} = {answers[wrong].tolist()[0]!r} is not a possible answer",
-                f"Possible answers are {', '.join(column.levels)}.",
+                f"{_first(answers, wrong)} is not a possible answer",
+                f"Possible answers are {', '.join(column.levels)}, or leave it out.",
             )
         return known.where(known.notna(), np.nan)
 
@@ -323,11 +323,17 @@ def _checked_numbers(answers: pd.Series, column: Column, seen: tuple[float, floa
     wrong = answers.notna() & (truth_values | ~((numbers >= low) & (numbers <= high)))
     if wrong.any():
         raise TableError(
-            f"{column.name} = {answers[wrong].tolist()[0]!r} is not possible",
+            f"{_first(answers, wrong)} is not possible",
             f"Give a number from {low:g} to {high:g}"
             f"{f' ({column.units})' if column.units else ''}, or leave it out.",
         )
     return numbers.astype(float)
+
+
+def _first(answers: pd.Series, wrong: pd.Series) -> str:
+    """Return the first of the wrong answers with its question and, where there is one, its id."""
+    of = f" of {answers.index[wrong][0]}" if answers.index.name == "participant_id" else ""
+    return f"{answers.name}{of} = {answers[wrong].tolist()[0]!r}"
 
 
 def _possible(column: Column, seen: tuple[float, float]) -> tuple[float, float]:

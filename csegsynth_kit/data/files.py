@@ -7,6 +7,25 @@ from pathlib import Path
 
 import pandas as pd
 
+from csegsynth_kit.errors import ConfigError
+
+
+def require_folder(out: Path) -> None:
+    """Refuse a place where no folder can be written, before any work is done for it.
+
+    Raises:
+        ConfigError: if ``out`` or a folder above it is a file, or is not writable.
+    """
+    there = next(place for place in (out, *out.absolute().parents) if os.access(place, os.F_OK))
+    if not there.is_dir():
+        raise ConfigError("is a file, not a folder", "Name a folder, new or empty.", there)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "is a folder that you may not write to",
+            "Choose another folder, or change its permissions.",
+            there,
+        )
+
 
 def write_text(path: Path, text: str) -> None:
     """Write to a temporary file beside ``path``, then rename it into place."""

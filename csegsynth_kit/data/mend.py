@@ -42,7 +42,7 @@ _POSSIBLE_AGE_YEARS = (0.0, 120.0)
 
 
 def mend_answers(
-    answers: pd.Series, described: Mapping, kind: str | None, path: Path
+    answers: pd.Series, described: Mapping, kind: str | None, path: Path, seen: tuple = ()
 ) -> tuple[pd.Series, Mapping, list[Finding]]:
     """Set what is no answer missing, and say so.
 
@@ -51,6 +51,8 @@ def mend_answers(
         described: The column's entry in the .json.
         kind: The kind the user or the table states, if any.
         path: The table, for messages.
+        seen: What other people are known to answer: the smallest and largest number, or every
+            named answer. A table of few rows does not tell by itself what is no answer.
 
     Returns:
         The answers, the entry without levels that mean "not answered", and what was changed.
@@ -70,8 +72,11 @@ def mend_answers(
         answers = _named_sex(answers, levels)
     if kind in (None, "continuous") and not described.get("Levels"):
         answers = _odd_cells(answers, findings)
-    if kind in (None, "continuous", "ordinal"):
-        answers = _numeric_codes(answers, levels, findings)
+    named = [answer for answer in seen if isinstance(answer, str)]
+    if named:
+        answers = _odd_names(answers, named, findings)
+    elif kind in (None, "continuous", "ordinal"):
+        answers = _numeric_codes(answers, levels, seen, findings)
     if answers.name == "age":
         _check_age(answers, path)
     return answers, described, findings
@@ -134,20 +139,37 @@ def _bound(answer: str) -> str:
     return (match[1] or match[2]) if match else answer
 
 
-def _numeric_codes(answers: pd.Series, levels: Mapping[str, str], findings: list) -> pd.Series:
+def _odd_names(answers: pd.Series, named: list[str], findings: list) -> pd.Series:
+    """Set single answers missing that are none of those known."""
+    answered = answers.dropna()
+    words = answered.map(_plain).str.lower()
+    if answers.name == "sex":
+        words = words.replace(SEX_WORDS)
+    odd = ~words.isin([answer.lower() for answer in named])
+    if len(answered) < _FEWEST or odd.mean() > 1 - _MOSTLY:
+        return answers
+    where = answers.index.isin(answered.index[odd])
+    return _missing(answers, where, f"for only {', '.join(named)} are known", "doubt", findings)
+
+
+def _numeric_codes(
+    answers: pd.Series, levels: Mapping[str, str], seen: tuple[float, ...], findings: list
+) -> pd.Series:
     numbers = pd.to_numeric(answers, errors="coerce")
     if numbers.notna().sum() < answers.notna().sum():
         return answers
     suspects = numbers.isin([c for c in _CODES if f"{c:g}" not in levels])
-    others = numbers[~suspects].dropna()
+    own = numbers[~suspects].dropna()
+    others = pd.concat([own, pd.Series(seen, dtype=float)])
     if not len(others):
         return answers
     negative = suspects & (numbers < 0) & (others.min() >= 0)
     positive = suspects & (numbers > _FAR * max(others.max(), 1))
-    if (others == 0).any() and others[others != 0].min() >= _FAR_FROM_ZERO:
+    least = pd.concat([own[own != 0], pd.Series(seen, dtype=float)]).min()
+    if (own == 0).any() and least >= _FAR_FROM_ZERO:
         text = (
-            f"{int((others == 0).sum())} answers are 0, and all others at least "
-            f"{others[others != 0].min():g}. Write n/a if 0 means not answered."
+            f"{int((own == 0).sum())} answers are 0, and all others at least {least:g}. "
+            "Write n/a if 0 means not answered."
         )
         findings.append(Finding("doubt", f"column {answers.name}", "far-zeros", text))
     why = "which no other answer comes near"

@@ -35,6 +35,8 @@ class Participants:
         columns: One entry per column of ``frame``.
         persons: ``participant_id`` to the person it belongs to (retest rows share one).
         findings: What was noticed while reading.
+        known: Name of the published table it is; empty if it is none.
+        ignored: Columns that were not read, because only others were asked for.
     """
 
     frame: pd.DataFrame
@@ -42,6 +44,7 @@ class Participants:
     persons: pd.Series
     findings: tuple[Finding, ...] = ()
     known: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def feature_columns(self) -> tuple[Column, ...]:
@@ -60,6 +63,7 @@ def read_participants(
     features: Sequence[str] | None = None,
     id_column: str | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    asked: Mapping[str, tuple] | None = None,
 ) -> Participants:
     """Read and type one table, or several that share their ids.
 
@@ -69,9 +73,13 @@ def read_participants(
         features: Use exactly these columns as features, whatever the default would be.
         id_column: Column that holds the ids, if it has an unusual name.
         kinds: Column to its kind, where inference would be wrong.
+        asked: Read only these columns, those that there are. Each with what other people are
+            known to answer (smallest and largest number, or every named answer), by which codes
+            for missing answers are told in a table of few rows, too.
 
     Raises:
-        TableError: for unreadable files, unusable or repeated ids, and unknown features.
+        TableError: for unreadable files, unusable, repeated or clashing ids, and unknown
+            features.
     """
     path = Path(paths[0])
     raw, known, described, findings = _read_all([Path(p) for p in paths], id_column)
@@ -87,13 +95,17 @@ def read_participants(
             f"Its columns are {', '.join(raw.columns[:40])}.",
             path,
         )
+    ignored = () if asked is None else tuple(n for n in raw.columns if n not in asked)
+    raw = raw.drop(columns=list(ignored))
     columns = []
     frame = {}
     stated = known.kinds if known else {}
     for name in raw.columns:
         about = described.get(name, {})
         kind = (kinds or {}).get(name) or about.get("Kind") or stated.get(name, (None,))[0]
-        answers, about, mended = mend_answers(raw[name], about, kind, path)
+        answers, about, mended = mend_answers(
+            raw[name], about, kind, path, (asked or {}).get(name, ())
+        )
         findings += mended
         column, values = type_column(answers, known, about, kinds or {})
         columns.append(column)
@@ -101,7 +113,7 @@ def read_participants(
     table = pd.DataFrame(frame, index=raw.index)
     columns, decided = decide_features(table, columns, known, features, path)
     return Participants(
-        table, tuple(columns), persons, (*findings, *decided), known.name if known else ""
+        table, tuple(columns), persons, (*findings, *decided), known.name if known else "", ignored
     )
 
 
@@ -117,6 +129,26 @@ def participant_id(raw: str, path: Path | None = None) -> str:
             path,
         )
     return f"sub-{label}"
+
+
+def participant_ids(written: Sequence[str], path: Path | None = None) -> list[str]:
+    """Return ``sub-LABEL`` of every id.
+
+    Raises:
+        TableError: if one cannot be an id, or two that are written otherwise become the same;
+            names both.
+    """
+    ids = [participant_id(raw, path) for raw in written]
+    first: dict[str, str] = {}
+    for raw, i in zip(written, ids, strict=True):
+        other = first.setdefault(i, raw)
+        if other.strip() != raw.strip():
+            raise TableError(
+                f"ids '{other}' and '{raw}' would both be {i} in file names",
+                "Rename one of them, with letters and digits only.",
+                path,
+            )
+    return ids
 
 
 def _read_all(paths: list[Path], id_column: str | None):
@@ -177,7 +209,7 @@ def _ids(raw: pd.DataFrame, path: Path, id_column: str | None) -> pd.Index:
     if raw[name].isna().any():
         row = int(raw[name].isna().to_numpy().argmax()) + 2
         raise TableError(f"line {row} has no participant id", "Fill it in or remove the row.", path)
-    ids = pd.Index([participant_id(value, path) for value in raw[name]], name="participant_id")
+    ids = pd.Index(participant_ids(list(raw[name]), path), name="participant_id")
     repeated = sorted(set(ids[ids.duplicated()]))
     if repeated:
         raise TableError(

@@ -130,6 +130,19 @@ KNOWN_TABLES = (AOMIC_ID1000, CAMCAN, OASIS1, FCON1000)
 #: Column names, in lower case, that identify a row.
 ID_COLUMNS = ("participant_id", "ccid", "observations", "id", "sub_id", "subject_id", "subject")
 
+#: What stands in the names of questions, in capitals, and what it means.
+ABBREVIATIONS = {
+    "BMI": "body mass index, weight (kg) divided by the square of height (m)",
+    "SES": "socioeconomic status, as by education, occupation and income",
+    "IST": "Intelligence Structure Test; more points for more tasks solved",
+    "NEO": "NEO Five-Factor Inventory, a questionnaire on personality: N neuroticism, "
+    "E extraversion, O openness, A agreeableness, C conscientiousness; 12 to 60 points each",
+    "STAI": "State-Trait Anxiety Inventory; T is how anxious one is in general (trait), 20 to 80 "
+    "points",
+    "MMSE": "Mini-Mental State Examination, 0 to 30 points, more for better",
+    "CDR": "Clinical Dementia Rating, 0 for no dementia",
+}
+
 #: Answers no study should feed to a model without saying so.
 SENSITIVE = re.compile(
     r"sexual_attraction|sexual_orientation|gender_identity|religio|ethnic|^race$|income|politic",

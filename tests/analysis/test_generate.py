@@ -2,6 +2,7 @@ import json
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -62,13 +63,44 @@ def test_questions_may_stay_unanswered(model):
         ({"sex": "unsure"}, "sex = 'unsure' is not a possible answer"),
         ({"education": "none"}, "Possible answers are low, medium, high"),
         ([], "there is nobody to generate"),
-        (None, "needs answers"),
     ],
 )
 def test_impossible_answers_are_refused_by_name(model, person, message):
     with pytest.raises(TableError) as error:
         generate(model, person)
     assert message in str(error.value)
+
+
+def test_no_answers_are_the_same_however_they_are_not_given(model, tmp_path):
+    nothing, empty, hidden = (generate(model, p, seed=3) for p in (None, {}, {"age": None}))
+    assert torch.equal(nothing.probabilities, empty.probabilities)
+    assert torch.equal(nothing.probabilities, hidden.probabilities)
+    assert nothing.answers.isna().all(axis=None)
+    assert not torch.equal(
+        nothing.probabilities, generate(model, {"age": 71}, seed=3).probabilities
+    )
+    nothing.to_bids(tmp_path / "out")
+    (path, *_) = (tmp_path / "out").rglob("*probseg.json")
+    assert json.loads(path.read_text())["GeneratedFrom"] == "no answers"
+
+
+def test_ids_that_clash_in_file_names_are_refused_before_anything_is_drawn(model, monkeypatch):
+    monkeypatch.setattr(module, "_stream", None)
+    ids = pd.Index(["a-b1", "ab1"], name="participant_id")
+    with pytest.raises(TableError, match="'a-b1' and 'ab1' would both be sub-ab1"):
+        generate(model, pd.DataFrame([PERSON, PERSON], index=ids))
+
+
+def test_a_wrong_answer_in_a_table_is_told_with_its_id(model):
+    ids = pd.Index(["sub-1", "sub-2"], name="participant_id")
+    table = pd.DataFrame([PERSON, {**PERSON, "site": "d"}], index=ids)
+    with pytest.raises(TableError, match="site of sub-2 = 'd' is not a possible answer"):
+        generate(model, table)
+
+
+def test_a_single_draw_needs_no_number(model):
+    assert generate(model, PERSON).named("grandma").labels == ("sub-grandma",)
+    assert generate(model, [PERSON, PERSON]).labels == ("sub-synthetic0001", "sub-synthetic0002")
 
 
 def test_synonyms_of_sex_are_understood(model):

@@ -141,6 +141,38 @@ def test_far_zeros_are_doubted_and_kept(tmp_path):
     assert "far-zeros" in codes(people)
 
 
+@pytest.mark.parametrize(
+    ("column", "code", "seen", "expected"),
+    [
+        ("BMI", "-999", (16.0, 40.0), None),
+        ("BMI", "999", (16.0, 40.0), None),
+        ("age", "-999", (18.0, 88.0), None),
+        ("BMI", "0", (16.0, 40.0), 0),  # Doubted and kept, as in a longer table.
+        ("alcohol", "0", (0.0, 70.0), 0),
+        ("handedness", "-99", (-100.0, 100.0), -99),
+        ("activity", "99", (0.5, 23.0), 99),
+        ("site", "-999", (), -999),
+    ],
+)
+def test_one_row_is_read_as_a_row_of_a_longer_table(tmp_path, column, code, seen, expected):
+    text = f"participant_id\t{column}\nsub-1\t{code}\n"
+    people = read_participants(table(tmp_path, text), asked={column: seen})
+    (answer,) = people.frame[column]
+    assert pd.isna(answer) if expected is None else answer == expected
+    assert ("taken-as-missing" in codes(people)) == (expected is None)
+    assert ("far-zeros" in codes(people)) == (column == "BMI" and code == "0")
+
+
+@pytest.mark.parametrize(("n", "missing"), [(9, 0), (20, 1)])
+def test_a_single_name_that_nobody_knows_is_missing_among_enough_others(tmp_path, n, missing):
+    answers = ["left", "Right"] * n
+    answers = [*answers[: n - 1], "ambidextrous"]
+    path = table(tmp_path, rows(answers, "handedness", n))
+    people = read_participants(path, asked={"handedness": ("left", "right")})
+    assert people.frame["handedness"].isna().sum() == missing
+    assert ("taken-as-missing" in codes(people)) == bool(missing)
+
+
 def test_several_codes_do_not_hide_one_another(tmp_path):
     people = read_participants(table(tmp_path, rows(["-9", "-8", "888", "999"])))
     assert people.frame["score"].isna().sum() == 4

@@ -38,6 +38,25 @@ def test_other_ids_are_refused(raw):
         participant_id(raw)
 
 
+def test_ids_that_clash_in_file_names_are_both_named(tmp_path):
+    path = write_table(tmp_path / "p.tsv", ["a-b1", "c", "ab1"], age=[20, 30, 40])
+    with pytest.raises(TableError, match=r"p\.tsv: ids 'a-b1' and 'ab1' would both be sub-ab1"):
+        read_participants(path)
+    same = write_table(tmp_path / "q.tsv", ["ab1", "c", "ab1"], age=[20, 30, 40])
+    with pytest.raises(TableError, match="more than once: sub-ab1"):
+        read_participants(same)
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    path = write_table(
+        tmp_path / "p.tsv", ["a", "b"], Age=[20, 30], income=["much", "odd"], sex=["M", "F"]
+    )
+    people = read_participants(path, asked={"age": (), "sex": (), "BMI": ()})
+    assert list(people.frame) == ["age", "sex"]
+    assert people.ignored == ("income",)
+    assert read_participants(path).ignored == ()
+
+
 def test_missing_answers_are_missing_however_they_are_written(tmp_path):
     marks = ["n/a", "N/A", "NA", "NaN", "nan", ""]
     path = write_table(

@@ -143,12 +143,13 @@ def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "Free memory: 3.0 GB" in told
     assert "Suggested: --preset small" in told
-    assert "pretrain batch fits only in parts: add --accumulate" in told
+    assert "For --stage pretrain, memory holds a batch only in parts: add --accumulate" in told
+    assert "the finest of these that fits; " in told
     assert {p.name for p in tried} == {"small"}
     assert min(p.pretrain.accumulate for p in tried) > 1
     monkeypatch.setattr(plan, "free_memory", lambda: 10**8)
     assert cli.main(["plan"]) == 0
-    assert "None of these fits" in capsys.readouterr().out
+    assert "None of these fits into memory" in capsys.readouterr().out
 
 
 def test_nobody_to_train_with_is_refused():

@@ -1,0 +1,110 @@
+"""Answers to a model's questions, as they are found in tables and typed in shells."""
+
+import pandas as pd
+import pytest
+
+from csegsynth_kit.data.answers import (
+    abbreviations,
+    person_of,
+    question_words,
+    read_answers_for,
+    shortened,
+    unanswered,
+)
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.participants import read_participants
+from csegsynth_kit.data.schema import Column
+from csegsynth_kit.errors import TableError
+from tests.data.heads import write_table
+from tests.toy import TOY_COLUMNS, toy_table
+
+COLUMNS = (*TOY_COLUMNS, Column("IST_item2", "continuous", units="points", description="Item 2"))
+
+
+@pytest.fixture(scope="module")
+def features():
+    table = toy_table(30)
+    table["IST_item2"] = [float(10 + i) for i in range(30)]
+    return Features.fit(table, COLUMNS)
+
+
+def test_a_table_means_the_same_as_when_it_is_prepared(features, tmp_path):
+    ages = [*range(20, 60, 2), -999, "n/a"]
+    sexes = ["F", "M"] * 11
+    path = write_table(
+        tmp_path / "p.tsv", [f"a{i}" for i in range(22)], Age=ages, sex=sexes, site=["a"] * 22
+    )
+    ours, prepared = read_answers_for(features, path), read_participants(path)
+    for name in ("age", "sex"):
+        pd.testing.assert_series_equal(ours.frame[name], prepared.frame[name])
+    assert list(ours.frame) == list(features.questions)
+    assert ours.frame[["education", "IST_item2"]].isna().all(axis=None)
+
+
+def test_a_row_does_not_change_its_meaning_with_its_company(features, tmp_path):
+    many = write_table(tmp_path / "p.tsv", ["x", *"abcdefgh"], age=[-99, *range(20, 28)])
+    alone = write_table(tmp_path / "q.tsv", ["x"], age=[-99])
+    first = read_answers_for(features, many).frame.loc["sub-x"]
+    pd.testing.assert_series_equal(first, read_answers_for(features, alone).frame.loc["sub-x"])
+    assert pd.isna(first["age"])
+
+
+@pytest.mark.parametrize("written", ["EDUCATION", "educaton", "education_", "deucation"])
+def test_a_question_that_is_misspelled_is_refused(features, tmp_path, written):
+    columns = {"age": [30], written: ["low"], "ist item2": [15], "other": [1]}
+    path = write_table(tmp_path / "p.tsv", ["a"], **columns)
+    with pytest.raises(TableError) as error:
+        read_answers_for(features, path)
+    assert f"'{written}' (education?), 'ist item2' (IST_item2?)." in str(error.value)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path):
+    names = ["education_years", "IST_item1", "IST_item22", "stage"]
+    path = write_table(tmp_path / "p.tsv", ["a"], sex=["M"], **{n: [1] for n in names})
+    assert read_answers_for(features, path).ignored == tuple(names)
+    both = write_table(tmp_path / "q.tsv", ["a"], education=["low"], educations=["high"])
+    assert read_answers_for(features, both).ignored == ("educations",)
+
+
+def test_a_table_without_any_question_is_refused(features, tmp_path):
+    path = write_table(tmp_path / "p.tsv", ["a"], height=[180], weight=[80])
+    with pytest.raises(
+        TableError, match=r"none of the model's questions \(columns: height, weight"
+    ):
+        read_answers_for(features, path)
+
+
+def test_an_impossible_answer_is_told_with_file_and_id(features, tmp_path):
+    path = write_table(tmp_path / "p.tsv", ["a", "b"], site=["a", "q"])
+    with pytest.raises(TableError, match=r"p\.tsv: site of sub-b = 'q' is not a possible answer"):
+        read_answers_for(features, path)
+
+
+def test_what_the_shell_left_of_json_is_shown_with_the_remedy():
+    assert person_of('{"age": 71, "sex": null}') == {"age": 71, "sex": None}
+    with pytest.raises(TableError) as error:
+        person_of("{age: 71}")
+    assert ": {age: 71}. Write --person '{" in str(error.value)
+    with pytest.raises(TableError, match=r"not a JSON object: \[71\]"):
+        person_of("[71]")
+
+
+def test_open_questions_are_counted():
+    table = pd.DataFrame({"age": [30, None], "sex": ["male", "female"], "site": [None, None]})
+    assert unanswered(table) == "site, age (1 of 2)"
+    assert unanswered(table[["sex"]]) == ""
+
+
+def test_questions_are_told_with_units_and_the_answers_seen(features):
+    told = question_words(features).set_index("question")
+    low, high = features.support[0]
+    assert told.loc["age", "answers"] == f"{low:g} to {high:g} years"
+    assert told.loc["site", "answers"] == "a, b, c"
+    assert told.loc["IST_item2"].tolist() == ["10 to 39 points", "Item 2"]
+    assert list(abbreviations(features)) == ["IST"]
+
+
+def test_only_the_first_of_many_names_are_listed():
+    assert shortened(("a", "b"), most=2) == "a, b"
+    assert shortened(("a", "b", "c"), most=2) == "a, b and 1 more"
