@@ -1,131 +1,229 @@
-"""Quality against wall-clock: the published alpha-GAN and our preset, same data, same budget.
+"""Quality against wall-clock: the published networks and our preset, same data, same budget.
 
-    python benchmarks/quality_over_time.py --budget 600
+    python benchmarks/quality_over_time.py --networks small
+    python benchmarks/quality_over_time.py --networks paper
+    python benchmarks/quality_over_time.py --networks
 
-Pre-trains both on the same participants of the embedded young cohort at 4 mm until the time is
-over, one after the other, and scores both on validation participants after every epoch. Prints
-a Markdown table and draws ``quality_over_time`` to ``--out``. Epochs are short, because the
-published networks see few participants in so many minutes. Time is that of training steps;
-validations, and the start of ours, are not counted but for the budget.
+Pre-trains an alpha-GAN on young participants of the embedded cohort at 4 mm, keeps its averaged
+weights at several times, and fine-tunes from two of them for as long again on participants of
+all ages. Everything that training does counts as time, its start from principal components
+included; validation is left out, and so is the scoring afterwards, on participants and simulated
+people that training has not seen. Without networks, what was measured is put in a table and
+drawn as ``quality_over_time``.
 """
 
 import argparse
+import copy
+import json
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from studies import markdown
 
+from csegsynth_kit.analysis import quality
+from csegsynth_kit.analysis.evaluate import evaluate_people
+from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.regression import RIDGE
+from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.files import write_json
 from csegsynth_kit.maps import GRIDS
-from csegsynth_kit.models import build
+from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.show import plots
 from csegsynth_kit.show.study import Study
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
+from csegsynth_kit.training.validation import validate
 
-#: Column of the history to what it says and the best value there is.
+#: Column to what it says, and whether it is drawn on a logarithmic axis.
 _SCORES = {
-    "valid_reconstruction": ("error of reconstructions (share)", 0.0),
-    "valid_energy_distance": ("energy distance of volumes", 0.0),
-    "valid_sd_ratio": ("SD of volumes / real", 1.0),
+    "reconstruction": ("error of reconstructions (share)", False),
+    "volumes": ("energy distance of volumes (SD)", True),
+    "frechet": ("Fréchet distance, morphometry", True),
+    "mae_ratio": ("MAE of volumes / ridge", True),
 }
-_COLORS = {"paper": "#555555", "small": "#0072B2"}
+_LOOKS = {"paper": ("published networks", "#555555"), "small": ("preset small", "#0072B2")}
+#: Maps that are compared at a time, and pairs of real sets in the floor.
+_MAPS, _SPLITS = 100, 20
+_PEOPLE, _DRAWS = 200, 4
+_FRESH_SEED = 12345
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--budget", type=int, default=600, help="seconds for each")
-    parser.add_argument("--participants", type=int, default=96)
-    parser.add_argument("--family", default="csegsynth")
+    parser.add_argument("--networks", nargs="*", default=["small", "paper"], choices=list(_LOOKS))
+    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 30])
+    parser.add_argument("--finetune-at", nargs="+", type=float, default=[5, 30], metavar="MINUTES")
+    parser.add_argument("--participants", type=int, default=256, help="of each stage")
     parser.add_argument("--prepared", default="data/prepared")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
-    study = Study.open(
-        out=str(options.out), preset_name="small", family=options.family, prepared=options.prepared
+    for name in options.networks:
+        write_json(options.out / f"quality-{name}.json", measured(name, options))
+    files = sorted(options.out.glob("quality-*.json"))
+    table = pd.DataFrame([row for file in files for row in json.loads(file.read_text())])
+    print(markdown(table))
+    plots.save(figure(table), options.out / "quality_over_time")
+
+
+def measured(name: str, options: argparse.Namespace) -> list[dict]:
+    """Train one kind of network, and score what there was at each time."""
+    study = Study.open(out=str(options.out), preset_name="small", prepared=options.prepared)
+    young, others, _ = study.split("pretrain")
+    young = young.subset(young.ids[: options.participants])
+    chosen = preset("csegsynth", name)
+    # Without an end: the clock ends it. Two maps per step, for the published networks would see
+    # a batch of twelve only a few dozen times in an hour.
+    clocked = {"steps": 0, "epochs": 100_000, "selection": "last"}
+    if name == "paper":
+        clocked["batch_size"] = 2
+    chosen = replace(
+        chosen,
+        model=replace(chosen.model, grid=GRIDS["small"]),
+        pretrain=replace(chosen.pretrain, **clocked),
+        finetune=replace(chosen.finetune, **clocked),
     )
-    train, valid, _ = study.split("pretrain")
-    train, valid = train.subset(train.ids[: options.participants]), valid.subset(valid.ids[:32])
-    histories = {}
-    for name in ("small", "paper"):
-        chosen = preset(options.family, name)
-        chosen = replace(
-            chosen,
-            model=replace(chosen.model, grid=GRIDS["small"]),
-            # Without an end: the clock ends it. Two maps per step, for the published networks
-            # would see a batch of twelve no more than twenty times in ten minutes.
-            pretrain=replace(
-                chosen.pretrain,
-                steps=0,
-                epochs=100_000,
-                validation_draws=4,
-                batch_size=chosen.pretrain.batch_size if name == "small" else 2,
-            ),
-        )
-        histories[name] = trained(chosen, train, valid, options)
+    fresh = build(chosen.model, None)
+    started = trained(fresh, chosen, "pretrain", young, options.minutes, options)
     rows = [
-        {
-            "networks": name,
-            "minutes": minutes,
-            **{title: _at(history, column, 60 * minutes) for column, (title, _) in _SCORES.items()},
-        }
-        for name, history in histories.items()
-        for minutes in (1, 2, 5, 10, 60, 480)
-        if 60 * minutes <= options.budget
+        {"networks": name, "stage": "pretrain", "minutes": minutes, "threads": _threads()}
+        | scores_of_maps(model, young, others)
+        for minutes, model in started.items()
     ]
-    print(markdown(pd.DataFrame(rows).round(4)))
-    plots.save(figure(histories), options.out / "quality_over_time")
+    train, valid, _ = study.split("finetune")
+    train = train.subset(train.ids[: options.participants])
+    features = Features.fit(train.table, train.feature_columns)
+    for minutes in options.finetune_at:
+        model = build(chosen.model, features)
+        model.start_from(started[minutes].state_dict())
+        model = trained(model, chosen, "finetune", train, [minutes], options)[minutes]
+        rows.append(
+            {"networks": name, "stage": "finetune", "minutes": 2 * minutes, "threads": _threads()}
+            | scores_of_maps(model, train, valid)
+            | scores_of_volumes(model, train, study)
+        )
+    return rows
 
 
 class OverTime(Exception):  # noqa: N818
     """The budget is spent."""
 
 
-def trained(chosen: Preset, train: Cohort, valid: Cohort, options) -> pd.DataFrame:
-    """Train until the time is over, and return the history with seconds of training."""
-    root = options.out / "quality-runs"
-    shutil.rmtree(root / chosen.name, ignore_errors=True)
-    run = Run.open(root / chosen.name, family=options.family, stage="pretrain", preset=chosen)
-    trainer = Trainer(build(chosen.model, None), chosen.pretrain, run, progress=False)
+def trained(
+    model: Family,
+    chosen: Preset,
+    stage: str,
+    train: Cohort,
+    minutes: list[float],
+    options: argparse.Namespace,
+) -> dict[float, Family]:
+    """Train until the last of some times, and return copies of the model at each."""
+    root = options.out / "quality-runs" / chosen.name
+    shutil.rmtree(root, ignore_errors=True)
+    run = Run.open(root, family="csegsynth", stage=stage, preset=chosen)
+    trainer = Trainer(model, getattr(chosen, stage), run, progress=False)
+    left, kept = sorted(minutes), {}
+    ends = time.monotonic() + 60 * left[0]
 
-    def over(*_):
-        raise OverTime
+    def keep(*_):
+        nonlocal ends
+        began = time.monotonic()
+        with trainer.average.applied():
+            kept[left.pop(0)] = copy.deepcopy(model).eval()
+        if not left:
+            raise OverTime
+        done = max(kept)
+        ends += 60 * (left[0] - done) + time.monotonic() - began  # copying does not count
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, ends - time.monotonic()))
 
-    signal.signal(signal.SIGALRM, over)
-    signal.alarm(options.budget)
+    signal.signal(signal.SIGALRM, keep)
+    signal.setitimer(signal.ITIMER_REAL, 60 * left[0])
     try:
-        trainer.fit(train, valid)
+        trainer.fit(train, None)
     except OverTime:
         pass
     finally:
-        signal.alarm(0)
-    history = run.history().reindex(columns=[*_SCORES, "seconds"])  # none before an epoch's end
-    return history.assign(trained_s=history["seconds"].fillna(0).cumsum())
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return kept
 
 
-def _at(history: pd.DataFrame, column: str, seconds: float) -> float:
-    """Return the last score before a time, NaN before the first."""
-    rows = history[history["trained_s"] <= seconds][column].dropna()
-    return float("nan") if rows.empty else float(rows.iloc[-1])
+def scores_of_maps(model: Family, train: Cohort, others: Cohort) -> dict[str, float]:
+    """Compare generated maps with those of participants that training has not seen."""
+    others = others.subset(others.ids[:_MAPS])
+    scores = validate(model, others, draws=4, seed=1)
+    people = others.table[list(model.features.questions)] if model.conditional else None
+    made = generate(model, people, n=1 if model.conditional else _MAPS)
+    board = quality.judge_maps(
+        {"made": made},
+        train.maps(train.ids[: 2 * _MAPS]),
+        others.maps(),
+        extractors=quality.extractors_from("")[:1],
+        splits=_SPLITS,
+    )
+    rows = board[board["reference"] == "test"].set_index("metric")
+    volumes = scores.get("energy_distance", scores.get("energy_score"))
+    return {
+        "reconstruction": round(scores["reconstruction"], 4),
+        "volumes": round(volumes, 3),
+        "sd_ratio": round(scores["sd_ratio"], 2),
+        **{
+            short: float(f"{rows.loc[metric, column]:.3g}")
+            for short, metric, column in (
+                ("frechet", "frechet", "value"),
+                ("frechet_floor", "frechet", "floor"),
+                ("mmd_rbf", "mmd_rbf", "value"),
+                ("delta_ms_ssim", "delta_ms_ssim", "value"),
+                ("delta_ms_ssim_floor", "delta_ms_ssim", "floor"),
+            )
+        },
+    }
 
 
-def figure(histories: dict[str, pd.DataFrame]) -> plt.Figure:
-    """One panel per score, one line per preset."""
-    drawn, axes = plots.panels(len(_SCORES), width=2.6, height=2.4)
-    names = {"paper": "published networks", "small": "preset small"}
-    for ax, (column, (title, best)) in zip(axes, _SCORES.items(), strict=True):
-        for name, history in histories.items():
-            rows = history.dropna(subset=column)
-            minutes = rows["trained_s"] / 60
-            ax.plot(minutes, rows[column], marker=".", color=_COLORS[name], label=names[name])
-        ax.axhline(best, color="black", linestyle="--", linewidth=1)
-        ax.set(xlabel="minutes", title=title)
-    axes[0].legend()
+def scores_of_volumes(model: Family, train: Cohort, study: Study) -> dict[str, float]:
+    """Compare the mean of draws with ridge regression on fresh simulated people."""
+    people, volumes = study.truth().fresh_people(_PEOPLE, seed=_FRESH_SEED)
+    result = evaluate_people({"made": model}, train, people, volumes, n=_DRAWS)
+    ratios = result.ratios[result.ratios["reference"] == RIDGE].set_index("tissue")["ratio"]
+    each = {f"mae_ratio_{tissue.lower()}": round(ratios[tissue], 3) for tissue in MEASURED}
+    return {"mae_ratio": round(ratios[list(MEASURED)].mean(), 3)} | each
+
+
+def figure(table: pd.DataFrame) -> plt.Figure:
+    """One panel per score, one line per kind of network; dots are fine-tuned models."""
+    drawn, axes = plots.panels(len(_SCORES), width=2.5, height=2.6)
+    for ax, (column, (title, logarithmic)) in zip(axes, _SCORES.items(), strict=True):
+        for name, (label, color) in _LOOKS.items():
+            own = table[table["networks"] == name].dropna(subset=column)
+            for stage, style in (("pretrain", ".-"), ("finetune", "o")):
+                # Energy scores of fine-tuned models are another scale.
+                rows = own[own["stage"] == stage]
+                if (stage, column) == ("finetune", "volumes") or rows.empty:
+                    continue
+                what = f"{label}, {'pre-trained' if stage == 'pretrain' else 'fine-tuned'}"
+                ax.plot(rows["minutes"], rows[column], style, color=color, label=what)
+        if column == "frechet":
+            ax.axhline(table["frechet_floor"].median(), color="black", linestyle="--", linewidth=1)
+        if column == "mae_ratio":
+            ax.axhline(1, color="black", linestyle="--", linewidth=1)
+        ax.set(xscale="log", xlabel="minutes of training", title=title)
+        ax.set_xticks(ticks := sorted(table["minutes"].unique()), [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
+        if logarithmic:
+            ax.set_yscale("log")
+    axes[0].legend(fontsize="x-small")
     return drawn
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
 
 
 if __name__ == "__main__":

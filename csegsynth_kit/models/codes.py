@@ -1,5 +1,6 @@
 """What the families share whose generator turns a code into a map: GAN, alpha-GAN and VAE."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,8 @@ from csegsynth_kit.models.calibration import calibrate
 from csegsynth_kit.models.start import start_from_components, start_from_regression
 from csegsynth_kit.models.texture import Texture
 
-#: Training participants whose maps tell what textures are like.
-_TEXTURES_FROM = 100
+#: Voxels of training maps that tell what textures are like, and how many maps at least.
+_TEXTURES_FROM, _LEAST_MAPS = 13_000_000, 16
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ class CodeFamily(Family):
         """Fit the texture, if there is any, to training participants."""
         if self.texture is None:
             return
-        every = max(1, len(training.volumes) // _TEXTURES_FROM)  # ids may come by age
+        maps = max(_LEAST_MAPS, _TEXTURES_FROM // math.prod(self.config.grid.shape))
+        every = max(1, len(training.volumes) // maps)  # ids may come by age
         self.texture.fit(
             (maps[::every] for maps in training.maps()),
             lambda maps: self.generator(self.encode(maps)),
