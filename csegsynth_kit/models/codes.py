@@ -43,6 +43,8 @@ class CodeConfig:
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
+        regression_restart: Start the compact transform anew at every epoch of fine-tuning, on the
+            codes of the present encoder: for trainings in which codes change a lot.
         volume_start: Correct that start until its draws have the volumes that a regression of
             the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
@@ -62,6 +64,7 @@ class CodeConfig:
     hidden: int = 128
     component_start: bool = True
     regression_start: bool = True
+    regression_restart: bool = False
     volume_start: bool = True
     answer_flags: bool = True
     volume_loss: terms.VolumeLoss = "energy"
@@ -165,15 +168,26 @@ class CodeFamily(Family):
         if self.config.component_start and self.conditional:
             start(training.maps(), first=used, last=everything)
         self.fit_texture(training)
-        if self.config.regression_start and self.conditional:
-            with torch.no_grad():
-                codes = torch.cat([self.encode(maps) for maps in training.maps()])
-            self.start_transform(codes, training.features, training.volumes, training.persons)
+        if self.config.regression_start:
+            self._regress(training)
 
     def begin_epoch(self, training: TrainingSet, step: int) -> bool:
-        """Take the texture from what maps have beyond their present reconstructions."""
+        """Follow the encoder: what is fitted to its codes and reconstructions is fitted anew."""
+        if step == 0:
+            return False
         self.fit_texture(training)
-        return super().begin_epoch(training, step)
+        if not (self.conditional and self.config.regression_restart):
+            return False
+        self.transform.forget()
+        self._regress(training)
+        return True
+
+    def _regress(self, training: TrainingSet) -> None:
+        if not self.conditional:
+            return
+        with torch.no_grad():
+            codes = torch.cat([self.encode(maps) for maps in training.maps()])
+        self.start_transform(codes, training.features, training.volumes, training.persons)
 
     def fit_texture(self, training: TrainingSet) -> None:
         """Fit the texture, if there is any, to training participants."""

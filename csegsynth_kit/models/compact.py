@@ -207,6 +207,11 @@ class CompactTransform(nn.Module):
         self.mix = nn.Linear(latent, latent, bias=False)
         self.linear = nn.Linear(n_features + 2 * len(self.curved), latent)
         self.nonlinear = mlp(n_features, hidden, 2 * latent)
+        self.forget()
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Let T change nothing again."""
         nn.init.eye_(self.mix.weight)
         for layer in (self.linear, self.nonlinear[-1]):
             nn.init.zeros_(layer.weight)

@@ -313,7 +313,8 @@ class Trainer:
         name = f"valid_{self.config.selection}"
         scores = [row[name] for row in rows if name in row]
         earlier = [score for score in scores[:-1] if not math.isnan(score)]
-        return not math.isnan(scores[-1]) and scores[-1] < min(earlier, default=math.inf)
+        limit = min(earlier, default=math.inf) * (1 + self.config.selection_tolerance)
+        return not math.isnan(scores[-1]) and scores[-1] < limit
 
     def _cohort_card(self, train: Cohort) -> dict:
         """Say what maps the weights come from: simulated ones stay simulated for good."""

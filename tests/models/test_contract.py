@@ -190,6 +190,30 @@ def _two_steps(model, training, batch):
         yield from model.losses(batch, Rng(0, total=4), step)
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_restarted_transform_forgets_what_it_learned_and_follows_the_codes(restart):
+    config = replace(SMALL["csegsynth", "compact"], regression_restart=restart)
+    features, training = training_set(config, True)
+    model = build(config, features)
+    model.fit_statistics(training)
+    fresh = {n: p.clone() for n, p in model.transform.state_dict().items()}
+    assert model.begin_epoch(training, 0) is False  # it has only just been started
+    with torch.no_grad():
+        for parameter in model.transform.parameters():
+            parameter.add_(1.0)
+    learned = {n: p.clone() for n, p in model.transform.state_dict().items()}
+    assert model.begin_epoch(training, 9) is restart
+    expected = fresh if restart else learned
+    for name, value in model.transform.state_dict().items():
+        if not name.startswith("nonlinear.0"):  # the hidden layer of a network whose end is 0
+            torch.testing.assert_close(value, expected[name])
+    with torch.no_grad():
+        model.encoder.offset.add_(0.5)
+    model.begin_epoch(training, 18)
+    moved = model.transform.linear.bias - expected["linear.bias"]
+    assert bool((moved.abs() > 0.1).any()) is restart
+
+
 def test_the_score_of_codes_moves_the_transform_and_not_the_encoder():
     model, batch = model_and_batch(SMALL["csegsynth", "compact"], conditional=True)
     perturbed(model)

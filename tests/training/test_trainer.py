@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -234,6 +235,23 @@ def test_the_best_weights_are_the_averaged_ones(cohort_path, tmp_path):
     model = load_model(run.best())
     assert all(torch.equal(p, average[n]) for n, p in model.named_parameters())
     assert any(not torch.equal(p, raw[n]) for n, p in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "scores", "best"),
+    [
+        (0.0, [1.0, 0.9, 0.904, 0.95], [True, True, False, False]),
+        (0.01, [1.0, 0.9, 0.904, 0.95], [True, True, True, False]),
+        (0.01, [1.0, 1.005, 1.009, 1.011], [True, True, True, False]),  # it does not creep up
+        (0.01, [math.nan, 1.0, math.nan], [False, True, False]),
+    ],
+)
+def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores, best, tmp_path):
+    chosen = toy_preset(selection="energy_score", selection_tolerance=tolerance)
+    run = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen)
+    trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
+    rows = [{"valid_energy_score": score} for score in scores]
+    assert [trainer._is_best(rows[:n]) for n in range(1, len(rows) + 1)] == best
 
 
 def test_history_begins_with_what_the_start_is_worth(finished):

@@ -84,4 +84,20 @@ _TINY = Preset(
     ),
 )
 
-CSEGSYNTH = (_PAPER, _as_published(_PAPER), *with_finer_grids(_TINY))
+
+def _following(preset: Preset) -> Preset:
+    """Let generator and encoder learn more from larger cohorts, and T follow them."""
+    return replace(
+        preset,
+        model=replace(preset.model, regression_restart=True),
+        finetune=replace(
+            preset.finetune,
+            learning_rate=1e-4,
+            learning_rates=(("transform", 1e-5), ("critic", 1e-4)),
+            selection_tolerance=0.005,
+        ),
+    )
+
+
+_TINY, _SMALL, _FULL = with_finer_grids(_TINY)
+CSEGSYNTH = (_PAPER, _as_published(_PAPER), _TINY, _following(_SMALL), _following(_FULL))

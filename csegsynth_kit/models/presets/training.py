@@ -42,6 +42,8 @@ class TrainConfig:
             least 3, of which 2 are independent.
         selection: Which checkpoint is kept as best: the smallest validation ``energy_score``
             or ``mae`` (both in training standard deviations), or the ``last``.
+        selection_tolerance: A later checkpoint is kept as well if its score is above the smallest
+            by no more than this share: volumes say little about how real maps look.
     """
 
     epochs: int = 0
@@ -62,6 +64,7 @@ class TrainConfig:
     validate_every: int = 1
     validation_draws: int = 8
     selection: Literal["energy_score", "mae", "last"] = "last"
+    selection_tolerance: float = 0.0
 
     def __post_init__(self):
         if (self.epochs > 0) == (self.steps > 0):
