@@ -68,6 +68,21 @@ class GroupedConv(nn.Conv3d):
         return y + self.bias[:, None, None, None]
 
 
+class Pointwise(nn.Conv3d):
+    """Convolution of single voxels, computed as the matrix product that it is.
+
+    On CPUs PyTorch's gradients of such convolutions take several times as long. The initial
+    weights are those of the convolution.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, X, Y, Z), channels last in memory, to (N, C_out, X, Y, Z), likewise."""
+        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
 class ResidualBlock(nn.Module):
     """Channel norm, GELU, dense 3x3x3 convolution that starts small, plus the input."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid, average_pool
-from csegsynth_kit.models.blocks import mlp, shuffle_down, shuffle_up
+from csegsynth_kit.models.blocks import Pointwise, mlp, shuffle_down, shuffle_up
 
 #: Shares below this are treated as this in logarithms: what lies below is noise.
 _SMALLEST_SHARE = 1e-3
@@ -71,7 +71,7 @@ class _Refinement(nn.Module):
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.gather = nn.Conv3d(channels, width, 3, padding=1)
-        self.spread = nn.Conv3d(width, 8 * _T, 1)
+        self.spread = Pointwise(width, 8 * _T)
         nn.init.zeros_(self.spread.weight)
         nn.init.zeros_(self.spread.bias)
 
@@ -92,8 +92,8 @@ class _Detail(nn.Module):
         super().__init__()
         self.gather = nn.Conv3d(_T, width, 3, padding=1)
         self.place = nn.Conv3d(8 * _T, width, 3, padding=1, bias=False)
-        self.mix = nn.Conv3d(width, width, 1)
-        self.spread = nn.Conv3d(width, 8 * _T, 1)
+        self.mix = Pointwise(width, width)
+        self.spread = Pointwise(width, 8 * _T)
         nn.init.zeros_(self.spread.weight)
         nn.init.zeros_(self.spread.bias)
 
@@ -110,7 +110,7 @@ class CompactTrunk(nn.Module):
     def __init__(self, grid: Grid, widths: Sequence[int]):
         super().__init__()
         grid.require_divisible_by(_PATCH * 2 ** (len(widths) - 1))
-        self.stem = nn.Conv3d(_PATCH**3 * _T, widths[0], 1)
+        self.stem = Pointwise(_PATCH**3 * _T, widths[0])
         self.down = nn.ModuleList(
             nn.Conv3d(fine, coarse, 3, stride=2, padding=1)
             for fine, coarse in itertools.pairwise(widths)

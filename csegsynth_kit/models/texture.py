@@ -64,7 +64,7 @@ class Texture(nn.Module):
         """Undo the blur of logits and add fields, both (N, T, X, Y, Z)."""
         size = F.interpolate(self.size, size=self.shape, mode="trilinear")
         sharper = (1 + _BLUR * size.square().mean(1, keepdim=True)).sqrt()
-        return logits.float() * sharper + fields * size
+        return torch.addcmul(logits.float() * sharper, fields, size)
 
     def fields(self, amplitudes: Tensor) -> Tensor:
         """Map (N, length) standard normal numbers to (N, T, X, Y, Z) fields of variance 1."""

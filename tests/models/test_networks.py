@@ -12,6 +12,7 @@ from csegsynth_kit.models.blocks import (
     PADDING,
     ConvNeXtBlock,
     GroupedConv,
+    Pointwise,
     shuffle_down,
     shuffle_up,
 )
@@ -52,6 +53,22 @@ def count(module: nn.Module) -> int:
 )
 def test_published_networks_have_the_published_number_of_parameters(module, expected):
     assert count(module()) == expected
+
+
+def test_a_convolution_of_single_voxels_is_a_matrix_product():
+    torch.manual_seed(0)
+    ours = Pointwise(5, 7).double()
+    theirs = nn.Conv3d(5, 7, 1).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64)
+    both = []
+    for layer in (ours, theirs):
+        given = x.to(memory_format=torch.channels_last_3d).requires_grad_(True)
+        y = layer(given)
+        both.append([y, *torch.autograd.grad(y.sin().sum(), [given, *layer.parameters()])])
+    assert both[0][0].is_contiguous(memory_format=torch.channels_last_3d)
+    for own, other in zip(*both, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
 
 
 #: What C-VAE adds to a VAE are four networks of this size (and 64 parameters per feature).
