@@ -169,6 +169,8 @@ def scores_of_maps(model: Family, train: Cohort, others: Cohort) -> dict[str, fl
         splits=_SPLITS,
     )
     rows = board[board["reference"] == "test"].set_index("metric")
+    # Fréchet distances are named by their extractor, and how far it is reduced.
+    rows = rows.rename(lambda metric: "frechet" if "(" in metric else metric)
     volumes = scores.get("energy_distance", scores.get("energy_score"))
     return {
         "reconstruction": round(scores["reconstruction"], 4),
