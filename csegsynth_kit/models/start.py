@@ -74,7 +74,7 @@ def start_from_components(
     axes *= torch.where(axes.sum(0) < 0, -1.0, 1.0)  # eigenvectors come with an arbitrary sign
     size = (values / (count - 1)).sqrt()
     new = slice(first, first + kept)
-    generator.templates.weight[:, first:last] = 0
+    generator.templates.weight[:, first:] = 0
     generator.templates.weight[:, new] = (axes * size).float()
     encoder.axes[first:last], encoder.offset[first:last] = 0, 0
     encoder.axes[new] = (axes / size).T.float()

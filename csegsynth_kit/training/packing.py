@@ -2,7 +2,7 @@
 
 A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
 width of its own per row. Rows in which nothing reaches a thousandth of what the largest row has
-are left out. Templates, component scores and mean maps are stored relative to the background,
+are left out, and so are columns of zeros (code entries not in use). Templates, component scores and mean maps are stored relative to the background,
 whose rows vanish with it, and templates only where training maps differ at all: elsewhere they
 hold what an optimizer strays. What this costs is measured with every packing; see
 ``benchmarks/packaged_weights.py``.
@@ -72,7 +72,7 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif kind == "relative":
             tensors[name] = torch.cat([tensor.float(), torch.zeros_like(tensor[:, :1]).float()], 1)
         elif kind == "steps":
-            parts = {part: packed[f"{name}/{part}"] for part in ("width", "rows", "shape")}
+            parts = {part: packed[f"{name}/{part}"] for part in ("width", "rows", "columns", "shape")}
             tensors[name] = _from_steps(tensor, **parts)
     return tensors
 
@@ -91,23 +91,27 @@ def _relative_to_background(matrix: Tensor) -> Tensor:
 
 
 def _in_steps(matrix: Tensor) -> dict[str, Tensor]:
-    """Take a matrix apart into steps, their widths, the rows that count, and its shape."""
+    """Take a matrix apart into steps, their widths, the rows and columns that count, its shape."""
     rows = _long_side_first(matrix)
     largest = rows.abs().amax(1)
     kept = (largest > _NEGLIGIBLE * largest.max()).nonzero().squeeze(1)
+    columns = rows.any(0).nonzero().squeeze(1)
     width = largest[kept] / _STEPS
     return {
-        "steps": (rows[kept] / width[:, None]).round().to(torch.int8),
+        "steps": (rows[kept][:, columns] / width[:, None]).round().to(torch.int8),
         "width": width,
         "rows": kept.to(torch.int32),
+        "columns": columns.to(torch.int32),
         "shape": torch.tensor(matrix.shape),
     }
 
 
-def _from_steps(steps: Tensor, width: Tensor, rows: Tensor, shape: Tensor) -> Tensor:
+def _from_steps(
+    steps: Tensor, width: Tensor, rows: Tensor, columns: Tensor, shape: Tensor
+) -> Tensor:
     height, breadth = shape.tolist()
     found = torch.zeros(max(height, breadth), min(height, breadth))
-    found[rows.long()] = steps.float() * width[:, None]
+    found[rows.long()[:, None], columns.long()] = steps.float() * width[:, None]
     return found if height >= breadth else found.T.contiguous()
 
 
