@@ -43,8 +43,8 @@ class CodeConfig:
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
-        regression_restart: Start the compact transform anew at every epoch of fine-tuning, on the
-            codes of the present encoder: for trainings in which codes change a lot.
+        regression_restart: After every epoch, replace the transform to generate with by such a
+            start on the present codes: for trainings in which codes change a lot.
         volume_start: Correct that start until its draws have the volumes that a regression of
             the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
@@ -171,16 +171,12 @@ class CodeFamily(Family):
         if self.config.regression_start:
             self._regress(training)
 
-    def begin_epoch(self, training: TrainingSet, step: int) -> bool:
-        """Follow the encoder: what is fitted to its codes and reconstructions is fitted anew."""
-        if step == 0:
-            return False
+    def settle(self, training: TrainingSet) -> None:
+        """Fit to the present codes and reconstructions what is fitted to them."""
         self.fit_texture(training)
-        if not (self.conditional and self.config.regression_restart):
-            return False
-        self.transform.forget()
-        self._regress(training)
-        return True
+        if self.conditional and self.config.regression_restart:
+            self.transform.forget()
+            self._regress(training)
 
     def _regress(self, training: TrainingSet) -> None:
         if not self.conditional:

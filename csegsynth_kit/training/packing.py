@@ -2,10 +2,10 @@
 
 A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
 width of its own per row. Rows in which nothing reaches a thousandth of what the largest row has
-are left out, and so are columns of zeros (code entries not in use). Templates, component scores and mean maps are stored relative to the background,
-whose rows vanish with it, and templates only where training maps differ at all: elsewhere they
-hold what an optimizer strays. What this costs is measured with every packing; see
-``benchmarks/packaged_weights.py``.
+are left out, and so are columns of zeros, which are code entries not in use. Templates, component
+scores and mean maps are stored relative to the background, whose rows vanish with it, and
+templates only where training maps differ at all: elsewhere they hold what an optimizer strays.
+What this costs is measured with every packing; see ``benchmarks/packaged_weights.py``.
 """
 
 from collections.abc import Mapping
@@ -72,8 +72,8 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif kind == "relative":
             tensors[name] = torch.cat([tensor.float(), torch.zeros_like(tensor[:, :1]).float()], 1)
         elif kind == "steps":
-            parts = {part: packed[f"{name}/{part}"] for part in ("width", "rows", "columns", "shape")}
-            tensors[name] = _from_steps(tensor, **parts)
+            parts = ("width", "rows", "columns", "shape")
+            tensors[name] = _from_steps(tensor, *(packed[f"{name}/{part}"] for part in parts))
     return tensors
 
 

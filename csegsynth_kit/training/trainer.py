@@ -133,6 +133,8 @@ class Trainer:
                 if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
                     self.average.restart()
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
+                with self.average.applied():
+                    self.model.settle(everybody)
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
                 if valid is not None and due:
                     row |= self._validate(valid)

@@ -113,6 +113,14 @@ def training_set(config, conditional, n=24):
     return features, TrainingSet(lambda: maps.split(10), volumes, inputs)
 
 
+def fitted(config):
+    """An unconditional model after its start, and what it was started on."""
+    _, training = training_set(config, False)
+    model = build(config, None)
+    model.fit_statistics(training)
+    return model, training
+
+
 def first_of(training, n=4):
     chosen = [None if x is None else x[:n] for x in (training.volumes, training.features)]
     others = [None if x is None else torch.roll(x, 1, 0) for x in chosen]
@@ -191,27 +199,37 @@ def _two_steps(model, training, batch):
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_restarted_transform_forgets_what_it_learned_and_follows_the_codes(restart):
+def test_a_settled_transform_forgets_what_it_learned_and_follows_the_codes(restart):
     config = replace(SMALL["csegsynth", "compact"], regression_restart=restart)
     features, training = training_set(config, True)
     model = build(config, features)
     model.fit_statistics(training)
     fresh = {n: p.clone() for n, p in model.transform.state_dict().items()}
-    assert model.begin_epoch(training, 0) is False  # it has only just been started
     with torch.no_grad():
         for parameter in model.transform.parameters():
             parameter.add_(1.0)
     learned = {n: p.clone() for n, p in model.transform.state_dict().items()}
-    assert model.begin_epoch(training, 9) is restart
+    model.settle(training)
     expected = fresh if restart else learned
     for name, value in model.transform.state_dict().items():
         if not name.startswith("nonlinear.0"):  # the hidden layer of a network whose end is 0
             torch.testing.assert_close(value, expected[name])
     with torch.no_grad():
         model.encoder.offset.add_(0.5)
-    model.begin_epoch(training, 18)
+    model.settle(training)
     moved = model.transform.linear.bias - expected["linear.bias"]
     assert bool((moved.abs() > 0.1).any()) is restart
+
+
+def test_settling_fits_the_texture_to_the_present_reconstructions():
+    model, training = fitted(SMALL["csegsynth", "compact"])
+    before = model.texture.size.clone()
+    model.settle(training)
+    assert torch.equal(model.texture.size, before)
+    with torch.no_grad():
+        model.generator.fine_mean.mul_(0.5)  # reconstructions of another contrast
+    model.settle(training)
+    assert not torch.equal(model.texture.size, before)
 
 
 def test_the_score_of_codes_moves_the_transform_and_not_the_encoder():

@@ -254,6 +254,21 @@ def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores,
     assert [trainer._is_best(rows[:n]) for n in range(1, len(rows) + 1)] == best
 
 
+def test_what_is_settled_is_the_average_and_not_what_steps_go_on_with(cohort_path, tmp_path):
+    both = []
+    for restart in (False, True):
+        chosen = toy_preset(epochs=2)
+        chosen = replace(chosen, model=replace(chosen.model, regression_restart=restart))
+        run = train(cohort_path, tmp_path / str(restart), chosen)
+        tensors = checkpoint.read(run.last())[0]
+        both.append([checkpoint.with_prefix(tensors, part) for part in ("model", "average")])
+    (raw, average), (settled_raw, settled_average) = both
+    assert all(torch.equal(settled_raw[name], raw[name]) for name in raw)
+    changed = {name for name in average if not torch.equal(settled_average[name], average[name])}
+    assert {"transform.linear.weight", "transform.mix.weight"} <= changed
+    assert all(name.startswith("transform.") for name in changed)
+
+
 def test_history_begins_with_what_the_start_is_worth(finished):
     history = finished.history()
     assert list(history["epoch"]) == [-1, 0, 1, 2, 3]

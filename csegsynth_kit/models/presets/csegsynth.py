@@ -92,6 +92,7 @@ def _following(preset: Preset) -> Preset:
         model=replace(preset.model, regression_restart=True),
         finetune=replace(
             preset.finetune,
+            steps=300,
             learning_rate=1e-4,
             learning_rates=(("transform", 1e-5), ("critic", 1e-4)),
             selection_tolerance=0.005,
