@@ -55,7 +55,8 @@ def abduct(model: Family, maps: Tensor, people: pd.DataFrame) -> Tensor:
         people: N rows of answers.
 
     Returns:
-        (N, *latent_shape).
+        (N, L) entries of latents that become codes. Those that give texture, which is random
+        and read off no map, are left out: such a map is generated without texture.
 
     Raises:
         ConfigError: if the model has no such inverse, with the reason.

@@ -123,8 +123,8 @@ class CodeFamily(Family):
         return self.transform(noise, features[:, : self.n_inputs])
 
     def textured(self, logits: Tensor, latents: Tensor) -> Tensor:
-        """Add the texture that the last entries of latents give, if there is any."""
-        if self.texture is None:
+        """Add the texture that the last entries of latents give; none without these entries."""
+        if self.texture is None or latents.shape[1] == self.code_length:
             return logits
         return self.texture(logits, latents[:, self.code_length :])
 
