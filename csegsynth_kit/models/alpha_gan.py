@@ -157,7 +157,7 @@ class AlphaGAN(CodeFamily):
             **self._code_term(encoded, codes, phase),
         }
         if self.conditional:
-            loss |= self._volume_terms(batch, rendered, draws)
+            loss |= self._volume_terms(batch, reconstruction, draws)
             if goal.triplet:
                 loss["triplet"] = goal.triplet * self._triplet(batch, latents[0], draws[0], rng)
         yield "generator", terms.scaled(loss, whole)
@@ -193,11 +193,12 @@ class AlphaGAN(CodeFamily):
             return {"code": weight * _per_entry(torch.stack(codes), encoded.detach())}
         return {}
 
-    def _volume_terms(self, batch, rendered, draws) -> dict[str, Tensor]:
+    def _volume_terms(self, batch, reconstruction, draws) -> dict[str, Tensor]:
         goal, kind, unit = self.objective, self.config.volume_loss, self.config.volume_unit
         loss = {"volume": goal.volume * terms.volume_error(self, draws, batch, kind, unit)}
         if goal.reconstructed_volume:
-            error = terms.volume_error(self, [rendered], batch, "absolute", unit)
+            rendered = [reconstruction.softmax(1)]
+            error = terms.volume_error(self, rendered, batch, "absolute", unit)
             loss["reconstructed_volume"] = goal.reconstructed_volume * error
         return loss
 

@@ -186,15 +186,18 @@ class Family(nn.Module):
         """
         return False
 
-    def settle(self, training: TrainingSet) -> None:
+    def settle(self, training: TrainingSet) -> Iterable[str]:
         """Fit after an epoch what is computed from the weights to generate with, in place.
 
-        It is called with the averaged weights in place, before they are scored and stored. What
-        steps go on with are the weights as they were; buffers are common to both.
+        It is called with the averaged weights in place, before they are scored and stored.
 
         Args:
             training: All training participants.
+
+        Returns:
+            Names of parameters that were set: training, too, goes on from these values.
         """
+        return ()
 
     def phases(self, steps: int) -> list[tuple[int, int]]:
         """Cut a training of so many steps where what a step computes becomes something else.

@@ -99,6 +99,7 @@ def calibrate(
     volumes: Tensor,
     *,
     persons: Sequence[str] | None = None,
+    rest: int = 0,
 ) -> None:
     """Correct T until draws have the expected volumes and the spread of what is left over.
 
@@ -107,10 +108,12 @@ def calibrate(
 
     Args:
         transform: Started at the regression of codes on features.
-        volumes_of: Maps (n, L) codes to (n, 3) volumes in training standard deviations.
+        volumes_of: Maps (n, L + rest) codes, and the noise that T leaves alone, to (n, 3) volumes
+            in training standard deviations.
         features: (N, F) of the training participants.
         volumes: (N, 3) their volumes, in training standard deviations.
         persons: (N,) person of each row, where rows may share one.
+        rest: How many standard normal numbers ``volumes_of`` takes besides codes.
     """
     target = volume_target(features, volumes, persons, curved=transform.curved)
     chosen, expected = _spread(features, _PEOPLE), _spread(target.mean, _PEOPLE)
@@ -118,13 +121,13 @@ def calibrate(
     design = F.pad(expanded, (0, 1), value=1.0)
     explained = torch.linalg.pinv(design.double()).float()  # a question all answer has rank 0
     half = Rng(0, total=len(chosen), device=features.device).normal(
-        _DRAWS // 2, transform.mix.in_features
+        _DRAWS // 2, transform.mix.in_features + rest
     )
     for _ in range(_ROUNDS):
         drawn = _volumes(transform, volumes_of, chosen, half)
         spread = drawn[: _DRAWS // 2] - drawn.mean(0)  # the others are antithetic twins
         covariance = torch.einsum("mni,mnj->ij", spread, spread) / spread[..., 0].numel()
-        slope = _slope(volumes_of, transform, chosen)
+        slope = _slope(volumes_of, transform, chosen, rest)
         along = _direction(slope, transform.mix.weight)
         # What features explain of the gap: nothing else can be made up for by a shift.
         gap = explained @ (expected - drawn.mean(0))
@@ -136,20 +139,22 @@ def calibrate(
 
 
 def _volumes(transform, volumes_of, features: Tensor, half: Tensor) -> Tensor:
-    """Volumes (M, N, 3) of draws from (N, M / 2, L) noise and its negative."""
+    """Volumes (M, N, 3) of draws from (N, M / 2, L + rest) noise and its negative."""
     noise = torch.cat([half, -half], dim=1).transpose(0, 1)
+    length = transform.mix.in_features
     rows = []
-    for z in noise:
-        parts = zip(z.split(_AT_ONCE), features.split(_AT_ONCE), strict=True)
-        rows.append(torch.cat([volumes_of(transform(*part)) for part in parts]))
+    for draws in noise:
+        parts = zip(draws.split(_AT_ONCE), features.split(_AT_ONCE), strict=True)
+        codes = (torch.cat([transform(z[:, :length], c), z[:, length:]], dim=1) for z, c in parts)
+        rows.append(torch.cat([volumes_of(code) for code in codes]))
     return torch.stack(rows)
 
 
 @torch.enable_grad()
-def _slope(volumes_of, transform: CompactTransform, features: Tensor) -> Tensor:
+def _slope(volumes_of, transform: CompactTransform, features: Tensor, rest: int) -> Tensor:
     """Mean change (3, L) of volumes with the code, at people's mean codes."""
     code = transform.moments(_spread(features, _SLOPES_AT))[0].detach().requires_grad_(True)
-    volumes = volumes_of(code)
+    volumes = volumes_of(F.pad(code, (0, rest)))
     slopes = [torch.autograd.grad(v, code, retain_graph=True)[0].mean(0) for v in volumes.sum(0)]
     return torch.stack(slopes)
 

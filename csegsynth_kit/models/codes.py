@@ -1,7 +1,7 @@
 """What the families share whose generator turns a code into a map: GAN, alpha-GAN and VAE."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, published, terms
 from csegsynth_kit.models.base import Family, Rng, TrainingSet
@@ -37,14 +38,14 @@ class CodeConfig:
             2 ** (doublings + 1).
         width: Channels of the compact generator's refining convolutions.
         waves: Plane waves of the texture that compact generators add, which takes 8 entries of
-            the latent each; 0 for none. See ``texture``.
+            the latent each; 0 for none. See ``models.texture``.
         reader_widths: Channels per level of the compact encoder and critic, fine to coarse, from
             patches of 4 voxels on; the grid must be divisible by 2 ** (len(reader_widths) + 1).
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
-        regression_restart: After every epoch, replace the transform to generate with by such a
-            start on the present codes: for trainings in which codes change a lot.
+        regression_restart: Start it again there after every epoch, on the codes as they are then:
+            for trainings in which codes change a lot. What it learned meanwhile is forgotten.
         volume_start: Correct that start until its draws have the volumes that a regression of
             the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
@@ -72,6 +73,12 @@ class CodeConfig:
 
     def __post_init__(self):
         terms.require_draws(self.volume_draws)
+        startable = self.architecture == "compact" and self.regression_start
+        if self.regression_restart and not startable:
+            raise ConfigError(
+                "a transform that does not start at a regression cannot restart there",
+                "Set regression_restart to False, or regression_start with compact networks.",
+            )
 
 
 class CodeFamily(Family):
@@ -171,12 +178,15 @@ class CodeFamily(Family):
         if self.config.regression_start:
             self._regress(training)
 
-    def settle(self, training: TrainingSet) -> None:
+    def settle(self, training: TrainingSet) -> Iterable[str]:
         """Fit to the present codes and reconstructions what is fitted to them."""
         self.fit_texture(training)
-        if self.conditional and self.config.regression_restart:
-            self.transform.forget()
-            self._regress(training)
+        if not (self.conditional and self.config.regression_restart):
+            return ()
+        self.transform.forget()
+        self._regress(training)
+        own = {id(parameter) for parameter in self.transform.parameters()}
+        return [name for name, parameter in self.named_parameters() if id(parameter) in own]
 
     def _regress(self, training: TrainingSet) -> None:
         if not self.conditional:
@@ -185,22 +195,29 @@ class CodeFamily(Family):
             codes = torch.cat([self.encode(maps) for maps in training.maps()])
         self.start_transform(codes, training.features, training.volumes, training.persons)
 
+    def rendering_code(self, maps: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, T, X, Y, Z) maps of people to the codes (N, L) of their reconstructions."""
+        return self.encode(maps)
+
+    @torch.no_grad()
     def fit_texture(self, training: TrainingSet) -> None:
-        """Fit the texture, if there is any, to training participants."""
+        """Fit the texture, if there is any, to some of the training participants."""
         if self.texture is None:
             return
-        maps = max(_LEAST_MAPS, _TEXTURES_FROM // math.prod(self.config.grid.shape))
-        every = max(1, len(training.volumes) // maps)  # ids may come by age
-        self.texture.fit(
-            (maps[::every] for maps in training.maps()),
-            lambda maps: self.generator(self.encode(maps)),
-            self._some_textures,
-        )
-
-    def _some_textures(self, n: int) -> Tensor:
-        """(n, texture length) random numbers, the same each time."""
-        device = self.volume_mean_ml.device
-        return Rng(0, total=n, device=device).normal(self.texture.length)
+        total = len(training.volumes)
+        count = max(_LEAST_MAPS, _TEXTURES_FROM // math.prod(self.config.grid.shape))
+        rows = torch.linspace(0, total - 1, min(count, total)).round().long()  # ids may come by age
+        pairs, seen = [], 0
+        for maps in training.maps():
+            here = rows[(rows >= seen) & (rows < seen + len(maps))].to(maps.device)
+            if len(here):
+                features = None if training.features is None else training.features[here]
+                maps_here = maps[here - seen]  # copies, so that the others can be forgotten
+                code = self.rendering_code(maps_here, features)
+                pairs.append((maps_here, self.generator(code).float()))
+            seen += len(maps)
+        draw = Rng(0, total=len(rows), device=self.volume_mean_ml.device).normal
+        self.texture.fit(pairs, draw(self.texture.length))
 
     def start_transform(
         self,
@@ -221,11 +238,11 @@ class CodeFamily(Family):
         start_from_regression(self.transform, inputs, codes)
         if self.config.volume_start:
             volumes = terms.true_volumes(self, volumes_ml)
-            of_codes = self._volumes_of_codes
-            calibrate(self.transform, of_codes, inputs, volumes, persons=persons)
+            rest = self.latent_shape[0] - self.code_length
+            of = self._volumes_of_codes
+            calibrate(self.transform, of, inputs, volumes, persons=persons, rest=rest)
 
     def _volumes_of_codes(self, codes: Tensor) -> Tensor:
-        logits = self.generator(codes).float()
-        if self.texture is not None:
-            logits = self.texture(logits, self._some_textures(len(codes)))
-        return self.standardized_volumes(logits.softmax(1))
+        """Standardized volumes (N, 3) of codes and the latents' entries that follow them."""
+        logits = self.generator(codes[:, : self.code_length]).float()
+        return self.standardized_volumes(self.textured(logits, codes).softmax(1))

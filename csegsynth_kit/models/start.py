@@ -43,7 +43,8 @@ def start_from_components(
     With ``first`` 0 the mean is taken as well, and codes of the training maps have mean 0 and,
     entry by entry, variance 1. Otherwise entries before ``first`` keep what they mean, and the
     new ones describe what those leave over, its mean included: what a pre-training cohort of
-    young adults has never shown. Entries the maps have no dimensions for stay unused.
+    young adults has never shown. Entries the maps have no dimensions for stay unused, and so do
+    those after ``last``: their templates are 0.
 
     Args:
         generator: Its templates ``first`` to ``last`` are set.

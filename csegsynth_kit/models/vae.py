@@ -127,8 +127,11 @@ class VAE(CodeFamily):
 
     def reconstruct(self, maps: Tensor, features: Tensor | None = None) -> Tensor:
         """Encode and generate (N, T, X, Y, Z) maps again."""
-        code = self._shifted(self.encode(maps, features), features)
-        return self.generator(code).float().softmax(1)
+        return self.generator(self.rendering_code(maps, features)).float().softmax(1)
+
+    def rendering_code(self, maps: Tensor, features: Tensor | None) -> Tensor:
+        """Map (N, T, X, Y, Z) maps of people to the generator's input (N, L) for them."""
+        return self._shifted(self.encode(maps, features), features)
 
     def divergence(self, mean: Tensor, log_variance: Tensor, features: Tensor | None) -> Tensor:
         """KL divergence (N,) of posterior from prior, in nats per code entry in use."""

@@ -1,7 +1,7 @@
 """Averaged weights, which generate steadier maps than those of the last step."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,14 @@ class Average:
         finally:
             for name, weight in kept.items():
                 own[name].data = weight
+
+    @torch.no_grad()
+    def hand_over(self, names: Iterable[str]) -> None:
+        """Set parameters of the model to their averages."""
+        own = dict(self._model.named_parameters())
+        for name in names:
+            if name in self._weights:
+                own[name].copy_(self._weights[name])
 
     def state(self) -> dict[str, Tensor]:
         """Return the averaged weights by name."""

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import Batch, Family, Rng
+from csegsynth_kit.models import Batch, Family, Rng, TrainingSet
 from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import TrainConfig
@@ -133,9 +133,9 @@ class Trainer:
                 if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
                     self.average.restart()
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
-                with self.average.applied():
-                    self.model.settle(everybody)
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
+                if due:
+                    row["seconds"] = round(row["seconds"] + self._settle(everybody), 3)
                 if valid is not None and due:
                     row |= self._validate(valid)
                 rows.append(row)
@@ -162,6 +162,19 @@ class Trainer:
             sums = average_values(sums, self.device)
         means = {name: total / counts[name] for name, total in sums.items()}
         return means | {"seconds": round(time.perf_counter() - began, 3)}
+
+    def _settle(self, everybody: TrainingSet) -> float:
+        """Let the model fit what follows from its averaged weights; return the seconds it took."""
+        self.model.eval()
+        began = time.perf_counter()
+        with self.average.applied():
+            settled = set(self.model.settle(everybody))
+        self.average.hand_over(settled)
+        own = dict(self.model.named_parameters())
+        for optimizer in self.optimizers.values():
+            for name in settled:  # Moments of the values that are gone mean nothing.
+                optimizer.state.pop(own[name], None)
+        return time.perf_counter() - began
 
     def steps(
         self, parts: Sequence[tuple[Batch, Rng]], step: int, total: int

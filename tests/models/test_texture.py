@@ -53,43 +53,74 @@ def test_before_it_is_fitted_it_changes_nothing():
     assert torch.equal(texture(logits, drawn(3, texture)), logits)
 
 
-def test_textures_leave_the_mean_share_what_it_was():
-    texture, logits = planted(size=2.0), smooth_logits(1)
+@pytest.mark.parametrize("sizes", [(2.0, 2.0, 2.0, 2.0), (1.0, 2.0, 0.5, 3.0)])
+def test_textures_nearly_leave_the_mean_share_what_it_was(sizes):
+    texture = planted(size=torch.tensor(sizes)[:, None, None, None])
+    logits = smooth_logits(1) - torch.tensor([0.0, 0.0, 0.0, 5.0])[:, None, None, None]
     fields = texture.fields(drawn(400, texture))
     mean = torch.stack([texture.added(logits, f[None]).softmax(1)[0] for f in fields]).mean(0)
-    only_noise = texture.size.clone()
-    size = F.interpolate(only_noise, size=GRID.shape, mode="trilinear")
+    size = F.interpolate(texture.size, size=GRID.shape, mode="trilinear")
     blurred = torch.stack([(logits + f[None] * size).softmax(1)[0] for f in fields]).mean(0)
     share = logits.softmax(1)[0]
-    assert (mean - share).abs().mean() < 0.5 * (blurred - share).abs().mean()
+    assert (mean - share).abs().mean() < 0.6 * (blurred - share).abs().mean()
     assert (mean - share).abs().mean() < 0.02
 
 
-def test_a_fit_finds_the_planted_variance_and_wavelengths():
-    truth, logits = planted(), smooth_logits(64)
-    maps = truth(logits, drawn(64, truth, seed=5)).softmax(1)
+def thin_shells(n):
+    """Logits of a round head whose tissues change over and over again from its center out."""
+    axes = [torch.linspace(-1, 1, size) for size in GRID.shape]
+    radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).norm(dim=0)
+    waves = torch.stack([(9 * radius + 2 * k).cos() for k in range(3)] + [4 * radius - 3])
+    return 2.0 * waves.expand(n, -1, -1, -1, -1)
+
+
+@pytest.mark.parametrize("heads", [smooth_logits, thin_shells])
+def test_a_fit_finds_the_planted_variance_and_wavelengths(heads):
+    truth, logits = planted(longest=10, shortest=6), heads(96)
+    maps = truth(logits, drawn(96, truth, seed=5)).softmax(1)
     found = Texture(GRID, 2, 64)
-    # What is rendered is told by where in the chunks it is: a look-up instead of an encoder.
-    rendered = dict(zip((float(m.sum()) for m in maps.double()[:, 0]), logits, strict=True))
-    found.fit(
-        maps.split(16),
-        lambda some: torch.stack([rendered[float(m.sum())] for m in some.double()[:, 0]]),
-        lambda n: drawn(n, found, seed=6),
-    )
-    again = found(logits, drawn(64, found, seed=7)).softmax(1)
+    # Many small chunks: a fit in which all of them had the same textures would follow these.
+    pairs = list(zip(maps.split(4), logits.split(4), strict=True))
+    found.fit(pairs, drawn(96, found, seed=6))
+    again = found(logits, drawn(96, found, seed=7)).softmax(1)
     variance = [
         average_pool((x - logits.softmax(1)).square(), 2).mean((0, 1)) for x in (maps, again)
     ]
-    assert float(variance[1].mean() / variance[0].mean()) == pytest.approx(1, abs=0.1)
+    assert float(variance[1].mean() / variance[0].mean()) == pytest.approx(1, abs=0.15)
     by_side = [v.mean((1, 2)) for v in variance]  # it grows along the first axis
-    torch.testing.assert_close(by_side[1], by_side[0], rtol=0.25, atol=1e-3)
+    torch.testing.assert_close(by_side[1], by_side[0], rtol=0.3, atol=1e-3)
     length = 1 / found.frequencies.norm(dim=1)
-    assert 3.5 < float(length.median()) < 7.5
-    assert float(((length > 3) & (length < 11)).float().mean()) > 0.8
+    assert 6 < float(length.median()) < 10
+    assert float(((length > 4) & (length < 14)).float().mean()) > 0.7
+    volumes = [x[:, 0].mean((1, 2, 3)).std() for x in (maps, again)]
+    assert float(volumes[1] / volumes[0]) == pytest.approx(1, abs=0.35)
 
 
 def test_an_empty_difference_asks_for_no_texture():
     logits, texture = smooth_logits(8), Texture(GRID, 2, WAVES)
-    texture.fit([logits.softmax(1)], lambda maps: logits, lambda n: drawn(n, texture))
+    texture.fit([(logits.softmax(1), logits)], drawn(8, texture))
     change = texture(logits, drawn(8, texture)).softmax(1) - logits.softmax(1)
     assert float(change.abs().mean()) < 0.005
+
+
+def test_what_all_maps_have_beyond_their_reconstructions_is_no_texture():
+    logits, texture = smooth_logits(8), Texture(GRID, 2, WAVES)
+    same = 0.2 * smooth_logits(1).flip(2)
+    texture.fit(
+        [
+            (
+                (logits[:1] + same).softmax(1).expand(8, -1, -1, -1, -1),
+                logits[:1].expand(8, -1, -1, -1, -1),
+            )
+        ],
+        drawn(8, texture),
+    )
+    assert float(texture.size.max()) < 0.05
+
+
+def test_low_precision_does_not_reach_the_texture():
+    texture, logits = planted(), smooth_logits(2)
+    expected = texture(logits, drawn(2, texture))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = texture(logits, drawn(2, texture))
+    assert torch.equal(found, expected)

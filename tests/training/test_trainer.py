@@ -254,19 +254,20 @@ def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores,
     assert [trainer._is_best(rows[:n]) for n in range(1, len(rows) + 1)] == best
 
 
-def test_what_is_settled_is_the_average_and_not_what_steps_go_on_with(cohort_path, tmp_path):
-    both = []
-    for restart in (False, True):
-        chosen = toy_preset(epochs=2)
-        chosen = replace(chosen, model=replace(chosen.model, regression_restart=restart))
-        run = train(cohort_path, tmp_path / str(restart), chosen)
-        tensors = checkpoint.read(run.last())[0]
-        both.append([checkpoint.with_prefix(tensors, part) for part in ("model", "average")])
-    (raw, average), (settled_raw, settled_average) = both
-    assert all(torch.equal(settled_raw[name], raw[name]) for name in raw)
-    changed = {name for name in average if not torch.equal(settled_average[name], average[name])}
-    assert {"transform.linear.weight", "transform.mix.weight"} <= changed
-    assert all(name.startswith("transform.") for name in changed)
+@pytest.mark.parametrize("ema", [0.9, 0.0])
+def test_training_goes_on_from_what_was_settled(ema, cohort_path, tmp_path):
+    run = train(cohort_path, tmp_path, toy_preset(epochs=2, ema=ema))
+    tensors = checkpoint.read(run.last())[0]
+    raw, average = (checkpoint.with_prefix(tensors, part) for part in ("model", "average"))
+    own = [name for name in raw if name.startswith("transform.")]
+    assert own
+    assert all(torch.equal(raw[name], average[name]) for name in own if ema)
+    assert not raw["transform.nonlinear.2.weight"].any()  # as at the start
+    groups = load_model(run.best()).groups()["generator"]
+    places = [part for part, module in groups.items() for _ in module.parameters()]
+    moments = checkpoint.with_prefix(tensors, "optimizer/generator")
+    with_moments = {places[int(name.split("/")[0])] for name in moments}
+    assert with_moments == {"encoder", "generator"}
 
 
 def test_history_begins_with_what_the_start_is_worth(finished):

@@ -86,7 +86,10 @@ _TINY = Preset(
 
 
 def _following(preset: Preset) -> Preset:
-    """Let generator and encoder learn more from larger cohorts, and T follow them."""
+    """Let generator and encoder learn more from larger cohorts, and T follow them.
+
+    Nobody's answers are hidden: T forgets what it learns from that whenever it restarts.
+    """
     return replace(
         preset,
         model=replace(preset.model, regression_restart=True),
@@ -95,6 +98,7 @@ def _following(preset: Preset) -> Preset:
             steps=300,
             learning_rate=1e-4,
             learning_rates=(("transform", 1e-5), ("critic", 1e-4)),
+            hide_answers=0.0,
             selection_tolerance=0.005,
         ),
     )
