@@ -14,6 +14,8 @@ from csegsynth_kit.data.schema import Column
 from csegsynth_kit.data.tables import ABBREVIATIONS
 from csegsynth_kit.errors import TableError
 
+#: Names of so few letters are other words if a letter differs.
+_SHORT = 4
 _EXAMPLE = """--person '{"age": 71, "sex": "female"}'"""
 
 
@@ -68,10 +70,12 @@ def _require_questions(people: Participants, questions: tuple[str, ...], path: P
 
 
 def _slip(column: str, question: str) -> bool:
-    """Tell whether names differ at most in case, in punctuation, and by one letter."""
+    """Tell whether names differ at most in case, in punctuation, and by one letter if long."""
     a, b = (re.sub(r"[\W_]", "", name.lower()) for name in (column, question))
-    if re.findall(r"\d", a) != re.findall(r"\d", b):
-        return False  # The items of a questionnaire have numbers.
+    if a == b:
+        return True
+    if min(len(a), len(b)) <= _SHORT or re.findall(r"\d", a) != re.findall(r"\d", b):
+        return False  # SES is not sex; the items of a questionnaire have numbers.
     same = sum(block.size for block in SequenceMatcher(None, a, b).get_matching_blocks())
     return same >= max(len(a), len(b)) - 1
 

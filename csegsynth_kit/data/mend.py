@@ -70,9 +70,9 @@ def mend_answers(
         described = {**described, "Levels": kept}
     if answers.name == "sex":
         answers = _named_sex(answers, levels)
-    if kind in (None, "continuous") and not described.get("Levels"):
-        answers = _odd_cells(answers, findings)
     named = [answer for answer in seen if isinstance(answer, str)]
+    if kind in (None, "continuous") and not described.get("Levels") and not named:
+        answers = _odd_cells(answers, findings, few=not seen)
     if named:
         answers = _odd_names(answers, named, findings)
     elif kind in (None, "continuous", "ordinal"):
@@ -103,10 +103,13 @@ def _named_sex(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
     return answers.map(lambda a: names.get(_plain(a), a), na_action="ignore")
 
 
-def _odd_cells(answers: pd.Series, findings: list) -> pd.Series:
-    """Read decimal commas and bounds such as 89+ as numbers; set what remains odd missing."""
+def _odd_cells(answers: pd.Series, findings: list, *, few: bool) -> pd.Series:
+    """Read decimal commas and bounds such as 89+ as numbers; set what remains odd missing.
+
+    Where ``few`` answers may be all that is known of a column, they are left alone.
+    """
     answered = answers.dropna()
-    if len(answered) < _FEWEST:
+    if answered.empty or (few and len(answered) < _FEWEST):
         return answers
     commas = answered.str.match(_DECIMAL_COMMA)
     if answered[commas].str.match(_OTHER_COMMA).any():
@@ -140,7 +143,10 @@ def _bound(answer: str) -> str:
 
 
 def _odd_names(answers: pd.Series, named: list[str], findings: list) -> pd.Series:
-    """Set single answers missing that are none of those known."""
+    """Set codes for missing answers missing, and single answers that are none of those known."""
+    codes = [f"{code:g}" for code in _CODES if f"{code:g}" not in named]
+    coded = answers.map(_plain, na_action="ignore").isin(codes)
+    answers = _missing(answers, coded, "which no known answer is", "doubt", findings)
     answered = answers.dropna()
     words = answered.map(_plain).str.lower()
     if answers.name == "sex":

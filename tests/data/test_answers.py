@@ -49,6 +49,25 @@ def test_a_row_does_not_change_its_meaning_with_its_company(features, tmp_path):
     assert pd.isna(first["age"])
 
 
+@pytest.mark.parametrize(
+    ("question", "written", "meant"),
+    [
+        ("age", "45,5", 45.5),
+        ("age", "89+", 89.0),
+        ("education", "-999", None),
+        ("sex", "-9", None),
+        ("site", "-9", None),
+    ],
+)
+def test_a_single_row_is_read_by_what_other_people_answer(
+    features, tmp_path, question, written, meant
+):
+    asked = {"age": [30]} | {question: [written]}
+    path = write_table(tmp_path / "p.tsv", ["x"], **asked)
+    found = read_answers_for(features, path).frame[question].iloc[0]
+    assert found == meant if meant else pd.isna(found)
+
+
 @pytest.mark.parametrize("written", ["EDUCATION", "educaton", "education_", "deucation"])
 def test_a_question_that_is_misspelled_is_refused(features, tmp_path, written):
     columns = {"age": [30], written: ["low"], "ist item2": [15], "other": [1]}
@@ -60,7 +79,7 @@ def test_a_question_that_is_misspelled_is_refused(features, tmp_path, written):
 
 
 def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path):
-    names = ["education_years", "IST_item1", "IST_item22", "stage"]
+    names = ["education_years", "IST_item1", "IST_item22", "stage", "wage", "ages"]
     path = write_table(tmp_path / "p.tsv", ["a"], sex=["M"], **{n: [1] for n in names})
     assert read_answers_for(features, path).ignored == tuple(names)
     both = write_table(tmp_path / "q.tsv", ["a"], education=["low"], educations=["high"])

@@ -96,10 +96,10 @@ class Preset:
 
 
 def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
-    """Return ``tiny`` and the same networks on finer grids, ``small`` and ``full``.
+    """Return ``tiny`` and wider networks on finer grids, ``small`` and ``full``.
 
     On finer grids there is detail to learn, and a larger cohort to learn it from: five times as
-    many steps.
+    many steps. What detail there is beyond that, texture stands for.
     """
     finer = {"width": 32, "waves": 128}
     small = finer | {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32)}
