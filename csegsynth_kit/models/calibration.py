@@ -35,6 +35,11 @@ _FREE = 100.0
 _AT_ONCE = 32
 
 
+def maps_drawn(people: int) -> int:
+    """How many maps :func:`calibrate` draws for so many training participants."""
+    return _ROUNDS * _DRAWS * min(people, _PEOPLE)
+
+
 @dataclass(frozen=True)
 class VolumeTarget:
     """What a regression lets expect of the volumes, in training standard deviations.

@@ -15,7 +15,7 @@ from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, published, terms
 from csegsynth_kit.models.base import Family, Rng, TrainingSet
-from csegsynth_kit.models.calibration import calibrate
+from csegsynth_kit.models.calibration import calibrate, maps_drawn
 from csegsynth_kit.models.start import start_from_components, start_from_regression
 from csegsynth_kit.models.texture import Texture
 
@@ -79,6 +79,11 @@ class CodeConfig:
                 "a transform that does not start at a regression cannot restart there",
                 "Set regression_restart to False, or regression_start with compact networks.",
             )
+
+    def maps_between_epochs(self, people: int, *, conditional: bool) -> int:
+        """How many maps are drawn to settle, with so many training participants."""
+        calibrated = conditional and self.regression_restart and self.volume_start
+        return maps_drawn(people) if calibrated else 0
 
 
 class CodeFamily(Family):

@@ -88,7 +88,7 @@ class Cost:
         accumulate: Parts of a batch.
         steps: Batches in all.
         step_seconds: Of one step.
-        validation_seconds: Of all validations.
+        validation_seconds: Of all validations, and of what is fitted before each.
         memory: Parts of the memory by name (bytes).
     """
 
@@ -169,7 +169,9 @@ def cost(preset: Preset, stage: Stage, rates: Rates, *, participants: int) -> Co
     epochs = config.epochs or math.ceil(config.steps / per_epoch)
     step = config.accumulate * rates.step * max(1.0, weights / rates.weights)
     validations = 1 + math.ceil(epochs / config.validate_every)
-    drawn = validations * config.validation_draws * participants * _VALIDATION
+    drawn = config.validation_draws * participants * _VALIDATION
+    if settles := getattr(preset.model, "maps_between_epochs", None):
+        drawn += settles(participants, conditional=stage == "finetune")
     return Cost(
         preset.name,
         stage,
@@ -177,7 +179,7 @@ def cost(preset: Preset, stage: Stage, rates: Rates, *, participants: int) -> Co
         config.accumulate,
         epochs * per_epoch,
         step + batch * rates.participant * ratio,
-        drawn * rates.drawing * ratio,
+        validations * drawn * rates.drawing * ratio,
         {
             "program": rates.program,
             "weights": weights,

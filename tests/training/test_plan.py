@@ -63,6 +63,16 @@ def test_participants_cost_memory_but_no_time_per_step():
     assert [cost.steps for cost in passes] == [100, 200]
 
 
+def test_what_is_fitted_between_epochs_takes_its_time():
+    chosen = preset("csegsynth", "tiny")
+    restarting = replace(chosen, model=replace(chosen.model, regression_restart=True))
+    for stage, maps in (("pretrain", 0), ("finetune", 3 * 4 * 160)):
+        costs = [plan.cost(one, stage, RATES, participants=160) for one in (chosen, restarting)]
+        more = costs[1].validation_seconds - costs[0].validation_seconds
+        epochs = math.ceil(getattr(chosen, stage).steps / 10)
+        assert more == pytest.approx((1 + epochs) * maps * RATES.drawing)
+
+
 def test_parts_need_less_memory_and_never_less_time():
     costs = [predicted(preset("cvae", "tiny"), accumulate=n) for n in (1, 2, 4, 16)]
     for whole, parts in pairwise(costs):
