@@ -33,7 +33,7 @@ _SMALLER_CODE = {
 SMALLER = {
     "cvae": _SMALLER_CODE,
     "cgan": _SMALLER_CODE,
-    "csegsynth": {**_SMALLER_CODE, "regression_restart": True},
+    "csegsynth": _SMALLER_CODE,
     "cldm": {
         "hidden": 16,
         "patch": 4,

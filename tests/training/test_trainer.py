@@ -15,6 +15,7 @@ from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models.presets import Preset
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
@@ -106,6 +107,12 @@ def require_equal(run: Run, expected: Run) -> None:
     tensors, wanted = (checkpoint.read(r.last())[0] for r in (run, expected))
     for name in wanted:
         torch.testing.assert_close(tensors[name], wanted[name], rtol=2e-3, atol=6e-4)
+
+
+def restarting_preset(**training) -> Preset:
+    """Its transform restarts at a regression after every epoch."""
+    chosen = toy_preset(**training)
+    return replace(chosen, model=replace(chosen.model, regression_restart=True))
 
 
 def only_run(runs: Path, family: str = "csegsynth") -> Run:
@@ -256,7 +263,7 @@ def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores,
 
 @pytest.mark.parametrize("ema", [0.9, 0.0])
 def test_training_goes_on_from_what_was_settled(ema, cohort_path, tmp_path):
-    run = train(cohort_path, tmp_path, toy_preset(epochs=2, ema=ema))
+    run = train(cohort_path, tmp_path, restarting_preset(epochs=2, ema=ema))
     tensors = checkpoint.read(run.last())[0]
     raw, average = (checkpoint.with_prefix(tensors, part) for part in ("model", "average"))
     own = [name for name in raw if name.startswith("transform.")]
@@ -268,6 +275,24 @@ def test_training_goes_on_from_what_was_settled(ema, cohort_path, tmp_path):
     moments = checkpoint.with_prefix(tensors, "optimizer/generator")
     with_moments = {places[int(name.split("/")[0])] for name in moments}
     assert with_moments == {"encoder", "generator"}
+
+
+def test_what_was_settled_is_resumed_exactly(cohort_path, tmp_path, monkeypatch):
+    expected = checkpoint.read(train(cohort_path, tmp_path / "a", restarting_preset()).last())[0]
+    original = Feed.epoch
+
+    def broken(self, current):
+        if current == 2:
+            raise InterruptedError
+        return original(self, current)
+
+    monkeypatch.setattr(Feed, "epoch", broken)
+    with pytest.raises(InterruptedError):
+        train(cohort_path, tmp_path / "b", restarting_preset())
+    monkeypatch.setattr(Feed, "epoch", original)
+    found = checkpoint.read(train(cohort_path, tmp_path / "b", restarting_preset()).last())[0]
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
 def test_history_begins_with_what_the_start_is_worth(finished):
