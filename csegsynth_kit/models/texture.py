@@ -59,7 +59,8 @@ class Texture(nn.Module):
     def forward(self, logits: Tensor, amplitudes: Tensor) -> Tensor:
         """Add texture to (N, T, X, Y, Z) logits, given (N, length) standard normal numbers."""
         with torch.autocast(logits.device.type, enabled=False):
-            return self.added(logits.float(), self.fields(amplitudes.float()))
+            kind = self.size.dtype
+            return self.added(logits.to(kind), self.fields(amplitudes.to(kind)))
 
     def added(self, logits: Tensor, fields: Tensor) -> Tensor:
         """Undo the blur of logits and add fields, both (N, T, X, Y, Z)."""
