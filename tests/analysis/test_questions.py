@@ -31,7 +31,7 @@ def values(parts):
     model, _, test = parts
     groups = {"background": ["education", "site"]}
     return question_values(
-        model, test.table, test.volumes.to_numpy(), groups=groups, draws=4, times=200
+        model, test.table, test.volumes.to_numpy(), groups=groups, draws=16, times=200
     )
 
 
@@ -40,7 +40,7 @@ def test_gains_are_differences_of_errors_with_and_without(parts, values):
     truth = test.volumes.to_numpy()
 
     def mae(*asked):
-        drawn = predict_volumes(model, test.table.reindex(columns=list(asked)), n=4)
+        drawn = predict_volumes(model, test.table.reindex(columns=list(asked)), n=16)
         return np.abs(drawn.mean(1) - truth).mean(0)
 
     asked = list(model.features.questions)
