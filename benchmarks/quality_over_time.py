@@ -152,11 +152,13 @@ def trained(
     def keep(*_):
         nonlocal ends
         began = time.monotonic()
-        published = chosen.model.architecture == "published"
-        kept[left.pop(0)] = copied() if published else settled[0]
+        done = left.pop(0)
+        if chosen.model.architecture == "published":
+            kept[done] = copied()
+        elif settled:
+            kept[done] = settled[0]
         if not left:
             raise OverTime
-        done = max(kept)
         ends += 60 * (left[0] - done) + time.monotonic() - began  # copying does not count
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, ends - time.monotonic()))
 
