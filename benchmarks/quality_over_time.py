@@ -129,20 +129,25 @@ def trained(
 ) -> dict[float, Family]:
     """Train until the last of some times, and return copies of the model at each.
 
-    Of our networks, it is the model after the last epoch that was over by then, because only
-    then everything in it fits together; of the published ones, whose epochs take a quarter of
-    an hour, the model as it was.
+    Of our networks, it is the model after its start, or after the last epoch that was over by
+    then, because only then everything in it fits together; of the published ones, whose epochs
+    take a quarter of an hour, the model as it was.
     """
     root = options.out / "quality-runs" / chosen.name
     shutil.rmtree(root, ignore_errors=True)
     run = Run.open(root, family="csegsynth", stage=stage, preset=chosen)
     trainer = Trainer(model, getattr(chosen, stage), run, progress=False)
-    left, kept, settled, settle = sorted(minutes), {}, [], trainer._settle
+    left, kept, settled = sorted(minutes), {}, []
+    start, settle = model.fit_statistics, trainer._settle
     ends = time.monotonic() + 60 * left[0]
 
     def copied() -> Family:
         with trainer.average.applied():
             return copy.deepcopy(model).eval()
+
+    def start_and_copy(everybody) -> None:
+        start(everybody)
+        settled[:] = [copy.deepcopy(model).eval()]
 
     def settle_and_copy(everybody) -> float:
         seconds = settle(everybody)
@@ -162,7 +167,7 @@ def trained(
         ends += 60 * (left[0] - done) + time.monotonic() - began  # copying does not count
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, ends - time.monotonic()))
 
-    trainer._settle = settle_and_copy
+    model.fit_statistics, trainer._settle = start_and_copy, settle_and_copy
     signal.signal(signal.SIGALRM, keep)
     signal.setitimer(signal.ITIMER_REAL, 60 * left[0])
     try:
