@@ -43,7 +43,8 @@ log = logging.getLogger("packaged")
 
 _NOT_FOR = (
     "Trained on simulated people only: not for diagnosis, not for statements about real brains "
-    "or about any particular person, not for causes, and not for change within a person."
+    "or about any particular person, not for causes, not for change within a person, and not for "
+    "folds, thickness or texture: the fine detail of the maps is random."
 )
 _START = (
     "No epoch of fine-tuning scored better on validation people than the start, a regression of "

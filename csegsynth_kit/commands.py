@@ -13,6 +13,7 @@ from csegsynth_kit.analysis.generate import checked_people, generate
 from csegsynth_kit.batch import find_notebooks, run_series
 from csegsynth_kit.data.answers import (
     abbreviations,
+    perhaps_meant,
     person_of,
     question_words,
     read_answers_for,
@@ -214,6 +215,9 @@ def _people(options: argparse.Namespace, model: Family):
             f"Ignored columns, which the model does not ask for: {shortened(people.ignored)}.",
             file=sys.stderr,
         )
+    absent = people.frame.columns[people.frame.isna().all()]
+    if meant := perhaps_meant(people.ignored, absent):
+        print(f"WARNING: nobody answers what may be meant by {meant}.", file=sys.stderr)
     for finding in people.findings:
         if finding.severity == "doubt":
             print(f"WARNING: {finding.subject}: {finding.message}", file=sys.stderr)

@@ -71,6 +71,8 @@ class SyntheticMaps(SegmentationMaps):
             "Model": self.card.get("weights") or f"trained on {self.card['train']}",
             "Seed": self.seed,
         }
+        if self.card.get("texture"):
+            about["FineDetail"] = "random texture, not the folds of any brain"
         if self.warnings:
             about["Warnings"] = list(self.warnings)
         return export_bids(
@@ -278,10 +280,9 @@ def _synthetic(
     for warning in warnings:
         logger.info(warning)  # carried by the result, and told by the command line
     labels, answers = named
+    card = {**model.card, "texture": getattr(model, "texture", None) is not None}
     columns = model.features.columns if model.conditional else ()
-    return SyntheticMaps(
-        maps, model.config.grid, labels, answers, columns, warnings, dict(model.card), seed
-    )
+    return SyntheticMaps(maps, model.config.grid, labels, answers, columns, warnings, card, seed)
 
 
 def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -69,15 +70,31 @@ def _require_questions(people: Participants, questions: tuple[str, ...], path: P
         )
 
 
-def _slip(column: str, question: str) -> bool:
-    """Tell whether names differ at most in case, in punctuation, and by one letter if long."""
+def _slip(column: str, question: str, *, short: bool = False) -> bool:
+    """Tell whether names differ at most in case, in punctuation, and by one letter if long.
+
+    Where names of few letters count as well, much is found that is another word.
+    """
     a, b = (re.sub(r"[\W_]", "", name.lower()) for name in (column, question))
     if a == b:
         return True
-    if min(len(a), len(b)) <= _SHORT or re.findall(r"\d", a) != re.findall(r"\d", b):
-        return False  # SES is not sex; the items of a questionnaire have numbers.
+    if re.findall(r"\d", a) != re.findall(r"\d", b):
+        return False  # The items of a questionnaire have numbers.
+    if not short and min(len(a), len(b)) <= _SHORT:
+        return False  # SES is not sex.
     same = sum(block.size for block in SequenceMatcher(None, a, b).get_matching_blocks())
     return same >= max(len(a), len(b)) - 1
+
+
+def perhaps_meant(ignored: Iterable[str], open_questions: Iterable[str]) -> str:
+    """Name ignored columns that may be questions nobody has answered under their own names."""
+    pairs = [
+        f"'{column}' ({name}?)"
+        for column in ignored
+        for name in open_questions
+        if _slip(column, name, short=True) or column.lower().startswith(f"{name.lower()}_")
+    ]
+    return ", ".join(pairs)
 
 
 def person_of(text: str) -> dict:

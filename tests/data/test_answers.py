@@ -5,6 +5,7 @@ import pytest
 
 from csegsynth_kit.data.answers import (
     abbreviations,
+    perhaps_meant,
     person_of,
     question_words,
     read_answers_for,
@@ -84,6 +85,14 @@ def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path)
     assert read_answers_for(features, path).ignored == tuple(names)
     both = write_table(tmp_path / "q.tsv", ["a"], education=["low"], educations=["high"])
     assert read_answers_for(features, both).ignored == ("educations",)
+
+
+def test_short_names_that_resemble_an_open_question_are_told():
+    ignored = ("agee", "height", "age_years", "gender", "IST_item1")
+    assert (
+        perhaps_meant(ignored, ["age", "sex", "IST_item2"]) == "'agee' (age?), 'age_years' (age?)"
+    )
+    assert perhaps_meant(ignored, ["education"]) == ""
 
 
 def test_a_table_without_any_question_is_refused(features, tmp_path):
