@@ -77,6 +77,8 @@ def counterfactual(
 ) -> SyntheticMaps:
     """Move people's own maps to other answers.
 
+    Moved maps have no texture (see ``models.texture``): they are as smooth as reconstructions.
+
     Args:
         model: A trained conditional model with an encoder.
         maps: Real maps of N people.

@@ -37,7 +37,7 @@ class Texture(nn.Module):
     """Adds a random field to logits; 0 until it is fitted.
 
     A field is a sum of ``waves`` plane waves with random amplitudes (Shinozuka and Deodatis 1991,
-    doi:10.1115/1.3119501), so that it is given by a few hundred numbers on any grid.
+    doi:10.1115/1.3119501), so that it is given by about a thousand numbers on any grid.
 
     Args:
         grid: Voxels of the maps.
