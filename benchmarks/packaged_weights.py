@@ -5,7 +5,7 @@
 The study is that of ``csegsynth run --preset small`` with the embedded cohorts at 4 mm; what is
 there already is not trained again. Volumes are scored on fresh people, maps on the test
 participants, slopes on fresh people, all with the packed weights. Writes weights and cards to
-``csegsynth_kit/weights``, and a montage to the folder of the study.
+``csegsynth_kit/weights``, and two pictures to the folder of the study.
 """
 
 import argparse
@@ -152,6 +152,11 @@ def measured(study: Study, options: argparse.Namespace) -> dict:
     shown = {"simulated": test.maps(ids), "generated": generate(models[name], answers.loc[ids])}
     ages = [f"{age:.0f} y" for age in test.table.loc[ids, "age"]]
     study.save(brains.rows_of_brains(shown, titles=ages), f"montage-{name}")
+    two = {
+        "simulated": test.maps(ids[[2, 5]]),
+        "generated": generate(models[name], answers.loc[ids[[2, 5]]]),
+    }
+    study.save(brains.comparison(two), f"views-{name}")
     return {
         "fresh_people": len(people),
         "volumes": volume_table(result, name).to_dict("records"),
