@@ -158,12 +158,21 @@ def cost_figure(folder: Path) -> plt.Figure | None:
         voxels = [torch.Size(training_step.GRID[g].shape).numel() for g in rows["grid"]]
         order = sorted(zip(voxels, rows[column] * unit, strict=True))
         grids.plot(*zip(*order, strict=True), marker=marker, label=name)
-    grids.set(xscale="log", yscale="log", xlabel="voxels per map", ylabel="seconds per map")
-    grids.legend(fontsize=6.5)
+    grids.set(
+        xscale="log",
+        yscale="log",
+        xlabel="voxels per map",
+        ylabel="seconds per map",
+        ylim=(5e-4, 400),  # room for the legend
+    )
+    grids.legend(fontsize="x-small", loc="upper left")
     alone = tables["preparation"].query("processes == 1")
     cohorts.plot(alone["participants"], alone["main process GB"], marker="o")
     cohorts.set(
-        xlabel="participants prepared (2 mm maps)", ylabel="peak memory (GB)", ylim=(0, None)
+        xlabel="participants prepared (2 mm images)",
+        ylabel="peak memory (GB)",
+        xlim=(0, None),
+        ylim=(0, 1.5 * alone["main process GB"].max()),
     )
     return figure
 

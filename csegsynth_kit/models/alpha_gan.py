@@ -143,11 +143,12 @@ class AlphaGAN(CodeFamily):
         encoded = self.encode(batch.maps)
         latents = [rng.normal(*self.latent_shape) for _ in range(self.draws_per_person)]
         codes = [self.code(z, batch.features) for z in latents]
-        logits = self.generator(torch.cat([encoded, *codes])).float()
-        reconstruction = logits[: len(encoded)]
+        logits = self.generator(torch.cat([encoded, *codes])).float().chunk(1 + len(codes))
+        reconstruction = logits[0]
         # Critics would tell maps without texture at a glance; it is no error of reconstruction.
-        maps = self.textured(logits, torch.cat([latents[0], *latents])).softmax(1)
-        rendered, *draws = maps.chunk(1 + len(codes))
+        textures = [self.texture_of(z) for z in latents]
+        pairs = zip(logits, [textures[0], *textures], strict=True)
+        rendered, *draws = (self.with_texture(*pair).softmax(1) for pair in pairs)
 
         phase, whole = terms.warmup(step, goal.warmup_steps, goal.warmup)
         opinion = self._opinion(rendered) + self._opinion(torch.cat(draws))
@@ -167,7 +168,14 @@ class AlphaGAN(CodeFamily):
         if goal.train_image_critic:
             fakes = [torch.cat(draws).detach()[: len(rendered)], rendered.detach()]
             for _ in range(goal.critic_steps):
-                loss = self._wasserstein(self.critic, batch.maps, fakes, rng)
+                loss = terms.image_wasserstein(
+                    self.critic,
+                    batch.maps,
+                    fakes,
+                    rng,
+                    penalty=goal.penalty,
+                    norm=self.config.penalty_norm,
+                )
                 yield "critic", terms.scaled(loss, whole)
         if self._has_code_critic:
             for _ in range(goal.code_critic_steps):
@@ -217,11 +225,8 @@ class AlphaGAN(CodeFamily):
             fakes = [self.encode(batch.maps).float()]
             if self.conditional:
                 fakes.append(self.code(rng.normal(*self.latent_shape), batch.features).float())
-        return self._wasserstein(self._judged, real, fakes, rng)
-
-    def _wasserstein(self, critic, real, fakes, rng) -> dict[str, Tensor]:
         penalty, norm = self.objective.penalty, self.config.penalty_norm
-        return terms.wasserstein(critic, real, fakes, rng, penalty=penalty, norm=norm)
+        return terms.wasserstein(self._judged, real, fakes, rng, penalty=penalty, norm=norm)
 
 
 def _per_entry(codes: Tensor, truth: Tensor) -> Tensor:

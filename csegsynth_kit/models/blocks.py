@@ -100,10 +100,23 @@ class ResidualBlock(nn.Module):
 
 def shuffle_up(x: Tensor, factor: int = 2) -> Tensor:
     """Rearrange (N, f^3 C, X, Y, Z) into (N, C, f X, f Y, f Z)."""
-    n, c, *size = x.shape
-    x = x.reshape(n, c // factor**3, factor, factor, factor, *size)
-    x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(n, c // factor**3, *(factor * s for s in size))
+    return _ShuffleUp.apply(x, factor)
+
+
+class _ShuffleUp(torch.autograd.Function):
+    """Passes gradients on with channels last in memory, which spares a copy of them."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        n, c, *size = x.shape
+        x = x.reshape(n, c // factor**3, factor, factor, factor, *size)
+        x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(n, c // factor**3, *(factor * s for s in size))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return shuffle_down(gradient, ctx.factor), None
 
 
 def shuffle_down(x: Tensor, factor: int = 2) -> Tensor:
@@ -116,6 +129,25 @@ def shuffle_down(x: Tensor, factor: int = 2) -> Tensor:
     parts = [part for s in coarse for part in (s, factor)]
     x = x.reshape(n, c, *parts).permute(0, 2, 4, 6, 1, 3, 5, 7)
     return x.reshape(n, *coarse, factor**3 * c).movedim(-1, 1)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Interpolate (N, C, X, Y, Z) trilinearly to (N, C, 2 X, 2 Y, 2 Z).
+
+    As one matrix product per axis, which takes a fraction of the time that
+    ``F.interpolate(x, scale_factor=2, mode="trilinear")`` takes on CPUs.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    along_x, along_y, along_z = (_doubling(length, x) for length in x.shape[2:])
+    with torch.autocast(x.device.type, enabled=False):  # as exact as interpolation is
+        x = along_y @ (x @ along_z.T)
+        return (along_x @ x.flatten(3)).unflatten(3, x.shape[3:])
+
+
+def _doubling(length: int, like: Tensor) -> Tensor:
+    """Weights (2 n, n) of n voxels in what lies between them, the border repeated beyond it."""
+    unit = torch.eye(length, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(unit, scale_factor=2, mode="linear")[0].T
 
 
 def pad_to(x: Tensor, divisor: int) -> Tensor:

@@ -136,9 +136,17 @@ class CodeFamily(Family):
 
     def textured(self, logits: Tensor, latents: Tensor) -> Tensor:
         """Add the texture that the last entries of latents give; none without these entries."""
+        return self.with_texture(logits, self.texture_of(latents))
+
+    def texture_of(self, latents: Tensor) -> Tensor | None:
+        """Random fields (N, T, X, Y, Z) that the last entries of latents give, if there are any."""
         if self.texture is None or latents.shape[1] == self.code_length:
-            return logits
-        return self.texture(logits, latents[:, self.code_length :])
+            return None
+        return self.texture.fields(latents[:, self.code_length :])
+
+    def with_texture(self, logits: Tensor, fields: Tensor | None) -> Tensor:
+        """Add what :meth:`texture_of` gives to logits (N, T, X, Y, Z)."""
+        return logits if fields is None else self.texture.added(logits, fields)
 
     def logits_from(self, latents: Tensor, features: Tensor | None) -> Tensor:
         """Map (N, *latent_shape) latents and (N, n_inputs) features to (N, T, X, Y, Z) logits."""

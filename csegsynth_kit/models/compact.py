@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid, average_pool
-from csegsynth_kit.models.blocks import Pointwise, mlp, shuffle_down, shuffle_up
+from csegsynth_kit.models.blocks import Pointwise, doubled, mlp, shuffle_down, shuffle_up
 
 #: Shares below this are treated as this in logarithms: what lies below is noise.
 _SMALLEST_SHARE = 1e-3
@@ -60,8 +60,9 @@ class CompactGenerator(nn.Module):
         for i, refine in enumerate(self.doublings, start=1):
             shares = (change + _resized(self.coarse_mean, change)).softmax(1)
             mean = average_pool(self.fine_mean.detach(), 2 ** (len(self.doublings) - i))
-            finer = F.interpolate(change, scale_factor=2, mode="trilinear")
-            change = finer + shuffle_up(refine(shares, shuffle_down(mean.softmax(1), 2)), 2)
+            change = doubled(change) + shuffle_up(
+                refine(shares, shuffle_down(mean.softmax(1), 2)), 2
+            )
         return change + self.fine_mean
 
 
@@ -120,8 +121,11 @@ class CompactTrunk(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N, length)."""
-        x = shuffle_down(maps, _PATCH).contiguous(memory_format=torch.channels_last_3d)
-        x = F.gelu(self.stem(x))
+        return self.of_patches(patches(maps))
+
+    def of_patches(self, x: Tensor) -> Tensor:
+        """Map :func:`patches` to (N, length)."""
+        x = F.gelu(self.stem(x.movedim(-1, 1)))
         for down in self.down:
             x = F.gelu(down(x))
         return x.flatten(1)
@@ -172,7 +176,11 @@ class CompactCritic(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, T, X, Y, Z) to (N,)."""
-        return self.head(self.trunk(maps)).squeeze(-1)
+        return self.of_patches(patches(maps))
+
+    def of_patches(self, x: Tensor) -> Tensor:
+        """Map :func:`patches` to (N,)."""
+        return self.head(self.trunk.of_patches(x)).squeeze(-1)
 
 
 class CompactCodeCritic(nn.Module):
@@ -236,6 +244,11 @@ def with_powers(features: Tensor, columns: Sequence[int], highest: int) -> Tenso
     """Append powers of some columns, from the square up, to (N, F) features."""
     some = features[:, list(columns)]
     return torch.cat([features, *(some**power for power in range(2, highest + 1))], dim=1)
+
+
+def patches(maps: Tensor) -> Tensor:
+    """Rearrange (N, T, X, Y, Z) maps into the patches (N, x, y, z, T patch) that trunks read."""
+    return shuffle_down(maps, _PATCH).movedim(1, -1)
 
 
 def coarse_grid(grid: Grid, doublings: int) -> Grid:

@@ -125,7 +125,7 @@ class GAN(CodeFamily):
             return
         fakes = [draws[0].detach()]
         for _ in range(goal.critic_steps):
-            loss = terms.wasserstein(
+            loss = terms.image_wasserstein(
                 self.critic, batch.maps, fakes, rng, penalty=goal.penalty, norm=norm
             )
             yield "critic", terms.scaled(loss, whole)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.models import losses
+from csegsynth_kit.models import compact, losses
 from csegsynth_kit.models.base import Batch, Family, Rng
 
 #: mL to the cubic millimeters of the published volume loss.
@@ -93,6 +93,19 @@ def wasserstein(
             losses.gradient_penalty(critic, real, fake, rng.uniform(), norm) for fake in fakes
         )
     return {"distance": distance, "penalty": penalty * steepness}
+
+
+def image_wasserstein(
+    critic: nn.Module, real: Tensor, fakes: list[Tensor], rng: Rng, *, penalty: float, norm: Norm
+) -> dict[str, Tensor]:
+    """:func:`wasserstein` of maps; a compact critic's are cut into patches once.
+
+    Patches are the same numbers in another order: distances and gradients are as long.
+    """
+    if isinstance(critic, compact.CompactCritic) and norm == "per_sample":
+        real, fakes = compact.patches(real), [compact.patches(fake) for fake in fakes]
+        critic = critic.of_patches
+    return wasserstein(critic, real, fakes, rng, penalty=penalty, norm=norm)
 
 
 def reconstruction(logits: Tensor, maps: Tensor, kind: Literal["cross_entropy", "bce"]) -> Tensor:

@@ -7,8 +7,9 @@ local size and its spectrum are those of what training maps have beyond their re
 The blur is undone at the same time, so that the mean over textures remains nearly what it was.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,17 @@ _ROUNDS = 6
 _NOTHING, _FLAT = 1e-4, 1e-2
 #: Share of all pairs of voxels below which an autocorrelation is not trusted.
 _FEW_PAIRS = 0.05
+
+
+def _precise(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Compute a method without autocast."""
+
+    @functools.wraps(method)
+    def precise(self, first: Tensor, *others: Tensor) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return method(self, first, *others)
+
+    return precise
 
 
 class Texture(nn.Module):
@@ -58,12 +70,12 @@ class Texture(nn.Module):
 
     def forward(self, logits: Tensor, amplitudes: Tensor) -> Tensor:
         """Add texture to (N, T, X, Y, Z) logits, given (N, length) standard normal numbers."""
-        with torch.autocast(logits.device.type, enabled=False):
-            kind = self.size.dtype
-            return self.added(logits.to(kind), self.fields(amplitudes.to(kind)))
+        return self.added(logits, self.fields(amplitudes))
 
+    @_precise
     def added(self, logits: Tensor, fields: Tensor) -> Tensor:
         """Undo the blur of logits and add fields, both (N, T, X, Y, Z)."""
+        logits = logits.to(self.size.dtype)
         size = F.interpolate(self.size, size=self.shape, mode="trilinear")
         # Of the tissues between which a voxel is undecided.
         undecided = logits.softmax(1)
@@ -72,8 +84,10 @@ class Texture(nn.Module):
         sharper = (1 + _BLUR * variance / undecided.sum(1, keepdim=True)).sqrt()
         return torch.addcmul(logits * sharper, fields, size)
 
+    @_precise
     def fields(self, amplitudes: Tensor) -> Tensor:
         """Map (N, length) standard normal numbers to (N, T, X, Y, Z) fields of variance 1."""
+        amplitudes = amplitudes.to(self.size.dtype)
         x, y, z = (self._wave(axis) for axis in range(3))
         plane = y[:, :, None] * z[:, None, :]
         plane = torch.cat([plane.real, plane.imag]).flatten(1) / self.waves**0.5

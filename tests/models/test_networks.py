@@ -6,17 +6,19 @@ from torch.nn import functional as F
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import GRIDS, Grid
-from csegsynth_kit.models import build
+from csegsynth_kit.models import Rng, build, terms
 from csegsynth_kit.models.blocks import (
     KERNEL,
     PADDING,
     ConvNeXtBlock,
     GroupedConv,
     Pointwise,
+    doubled,
     shuffle_down,
     shuffle_up,
 )
 from csegsynth_kit.models.compact import (
+    CompactCritic,
     CompactEncoder,
     CompactGenerator,
     CompactTransform,
@@ -144,6 +146,46 @@ def test_depthwise_form_equals_the_grouped_convolution(c_in, c_out, stride):
     reference = torch.autograd.grad(expected.square().sum(), ours.weight)[0]
     torch.testing.assert_close(gradient, reference, rtol=1e-10, atol=1e-10)
     assert ours.weight.shape[-3:] == KERNEL
+
+
+def test_doubling_is_trilinear_interpolation():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, 3, dtype=torch.float64, requires_grad=True)
+    expected = F.interpolate(x, scale_factor=2, mode="trilinear")
+    assert torch.allclose(doubled(x), expected, atol=1e-12)
+    weight = torch.randn_like(expected)
+    (ours,) = torch.autograd.grad((doubled(x) * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((expected * weight).sum(), x)
+    assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_doubling_is_as_exact_under_autocast():
+    x = torch.randn(1, 2, 3, 4, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = doubled(x)
+    assert torch.equal(low, doubled(x))
+
+
+def test_shuffles_pass_on_gradients_of_first_and_second_order():
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 2, 1, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: shuffle_up(x) ** 3, x)
+    assert torch.autograd.gradgradcheck(lambda x: shuffle_up(x) ** 3, x)
+
+
+@pytest.mark.parametrize("norm", ["per_sample", "reference"])
+def test_a_critic_of_patches_takes_the_same_steps(norm):
+    torch.manual_seed(0)
+    grid = Grid("odd", (16, 8, 24), (3.0, 2.0, 4.0))
+    critic = CompactCritic(grid, (8, 8)).double()
+    real, *fakes = torch.rand(3, 2, 4, *grid.shape, dtype=torch.float64).softmax(2)
+    found = []
+    for loss in (terms.wasserstein, terms.image_wasserstein):
+        rng = Rng(0, 0, total=2, device="cpu")
+        both = loss(critic, real, fakes, rng, penalty=10.0, norm=norm)
+        gradients = torch.autograd.grad(sum(both.values()), list(critic.parameters()))
+        found.append([*both.values(), *gradients])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*found, strict=True))
 
 
 def test_shuffles_are_inverse_and_keep_neighbors_together():
