@@ -87,6 +87,13 @@ def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path)
     assert read_answers_for(features, both).ignored == ("educations",)
 
 
+def test_ignored_columns_have_the_names_of_the_file(features, tmp_path):
+    camcan = {"CCID": ["CC1"], "Age": [30], "Hand": [90], "Coil": [1], "school_years": [12]}
+    path = tmp_path / "camcan.csv"
+    pd.DataFrame(camcan).to_csv(path, index=False)
+    assert read_answers_for(features, path).ignored == ("Hand", "Coil", "school_years")
+
+
 def test_short_names_that_resemble_an_open_question_are_told():
     ignored = ("agee", "height", "age_years", "gender", "IST_item1")
     assert (
