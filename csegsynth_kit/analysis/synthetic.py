@@ -74,7 +74,7 @@ class SyntheticMaps(SegmentationMaps):
         return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
 
     def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
-        """Write a BIDS derivative that says it is synthetic, with volumes in ``volumes.tsv``.
+        """Write a BIDS derivative that says it is synthetic, and ``volumes.tsv``.
 
         Args:
             out: Folder of the derivative.
@@ -129,7 +129,7 @@ def labels_of(name: str, n: int) -> tuple[str, ...]:
 
 
 def require_other_names(out: Path, labels: Sequence[str]) -> None:
-    """Refuse names that are taken, and those that tell a single and a numbered draw apart only.
+    """Refuse names that are taken, and a single draw beside numbered ones of a name.
 
     Nobody could say whether ``sub-x`` and ``sub-xdraw01`` are two people or one.
 

@@ -157,7 +157,7 @@ def participant_ids(written: Sequence[str], path: Path | None = None) -> list[st
 
 
 def _read_all(paths: list[Path], id_column: str | None):
-    """Join the tables; also return what each column is called in its file, unless computed."""
+    """Join the tables; also return the name in its file of every column."""
     tables, findings, described = [], [], {}
     known = None
     for path in paths:
