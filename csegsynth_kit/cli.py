@@ -155,8 +155,9 @@ def _add_generate(commands) -> None:
     who.add_argument("--person", help="""answers as JSON, as in '{"age": 71, "sex": "female"}'""")
     who.add_argument(
         "--participants",
-        help="table of answers (.tsv or .csv), one person per row; columns that the model does "
-        "not ask for are ignored",
+        help="table of answers (.tsv or .csv), one person per row; seed and id decide which "
+        "individual a person gets, in any table; columns that the model does not ask for are "
+        "ignored",
     )
     who.add_argument(
         "--questions",
@@ -170,7 +171,7 @@ def _add_generate(commands) -> None:
         type=int,
         default=0,
         help="the individual (%(default)s): other answers with the same seed are the same person "
-        "with other answers, so give other people other seeds",
+        "with other answers, so give other people other seeds, or ids in a table",
     )
     parser.add_argument(
         "--name",

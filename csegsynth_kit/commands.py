@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from csegsynth_kit.analysis.generate import checked_people, generate
+from csegsynth_kit.analysis.synthetic import SyntheticMaps, labels_of, require_other_names
 from csegsynth_kit.batch import find_notebooks, run_series
 from csegsynth_kit.data.answers import (
     abbreviations,
@@ -160,25 +161,36 @@ def generate_command(options: argparse.Namespace) -> None:
     if options.questions:
         _print_questions(model)
         return
-    maps = generate(model, _people(options, model), n=options.n, seed=options.seed)
-    for warning in maps.warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
-    left_open = unanswered(maps.answers)
-    if left_open:
-        print(
-            f"Unanswered: {left_open}. Each counts as the average to be expected from the answers "
-            "given, and the model is told that it is open; the draws do not vary it.",
-            file=sys.stderr,
-        )
-    if options.participants is None:
+    people = _people(options, model)
+    table = options.participants is not None
+    names = [i.replace("sub-", "synthetic", 1) for i in people.index] if table else [options.name]
+    labels = [label for name in names for label in labels_of(name, options.n)]
+    require_other_names(Path(options.out), labels)
+    maps = generate(model, people, n=options.n, seed=options.seed, by_id=table)
+    _print_cautions(maps)
+    if not table:
         maps = maps.named(options.name)
     maps.to_bids(options.out)
     volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
     print("Volumes (mL) of synthetic maps:")
     print(volumes[["WM", "GM", "CSF"]].round(1).to_string())
-    print(f"{options.out}: {len(maps)} synthetic maps")
+    print(f"{options.out}: {len(maps)} synthetic maps, their volumes in volumes.tsv")
     if "statement" in model.card:
         print(model.card["statement"])
+
+
+def _print_cautions(maps: SyntheticMaps) -> None:
+    for warning in maps.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    left_open = unanswered(maps.answers.iloc[:: maps.draws[0].of])
+    if left_open:
+        print(
+            f"Unanswered, {len(left_open)} of {maps.answers.shape[1]} questions: "
+            f"{shortened(left_open, most=4)} (n/a in participants.tsv). Each counts as the average "
+            "to be expected from the answers given, and the model is told that it is open; the "
+            "draws do not vary it.",
+            file=sys.stderr,
+        )
 
 
 def _require_place(options: argparse.Namespace) -> None:

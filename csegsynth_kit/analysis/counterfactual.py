@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from csegsynth_kit.analysis.generate import SyntheticMaps, checked_people
+from csegsynth_kit.analysis.generate import checked_people
+from csegsynth_kit.analysis.synthetic import SyntheticMaps
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import SegmentationMaps, volumes_ml

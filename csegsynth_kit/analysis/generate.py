@@ -1,20 +1,19 @@
 """A person's answers in, maps or volumes out."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, labels_of
 from csegsynth_kit.constants import MEASURED
-from csegsynth_kit.data.export import export_bids
 from csegsynth_kit.data.participants import participant_ids
-from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.maps import SegmentationMaps, volumes_ml
 from csegsynth_kit.models import Family, Rng
@@ -30,72 +29,21 @@ _CHUNK_VOXELS = 16 * 96 * 112 * 96
 _MOST_GB = 4.0
 
 
-@dataclass(frozen=True, repr=False)
-class SyntheticMaps(SegmentationMaps):
-    """Generated maps, with the answers they were generated from.
-
-    Args:
-        answers: The answers asked for, one row per map (empty without features).
-        columns: What the columns of ``answers`` are.
-        warnings: Answers outside what the model has seen.
-        card: What the model was trained on.
-        seed: Of the latents.
-    """
-
-    answers: pd.DataFrame
-    columns: tuple[Column, ...]
-    warnings: tuple[str, ...]
-    card: dict
-    seed: int = 0
-
-    def named(self, participant: str) -> "SyntheticMaps":
-        """Name the maps ``sub-NAMEdraw01`` and so on, a single one ``sub-NAME``.
-
-        Each draw is another plausible individual, and hence a participant of its own.
-        """
-        labels = tuple(f"sub-{participant}{draw}" for draw in _draws(len(self)))
-        return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
-
-    def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
-        """Write a BIDS derivative that says it is synthetic.
-
-        Args:
-            out: Folder of the derivative.
-            participant: A name for the person; see :meth:`named`.
-        """
-        maps = self if participant is None else self.named(participant)
-        answered = self.answers.notna().any(axis=None)
-        about = {
-            "GeneratedFrom": "the answers in participants.tsv" if answered else "no answers",
-            "TrainedOnSimulatedData": self.card["simulated"],
-            "Model": self.card.get("weights") or f"trained on {self.card['train']}",
-            "Seed": self.seed,
-        }
-        if self.card.get("texture"):
-            about["FineDetail"] = "random texture, not the folds of any brain"
-        if self.warnings:
-            about["Warnings"] = list(self.warnings)
-        return export_bids(
-            maps,
-            out,
-            synthetic=True,
-            csf_definition=self.card["csf_definition"],
-            extra=about,
-            participants=maps.answers,
-            columns=self.columns,
-            dtype="float32",  # Steps of 1/255 would round away the faint edges of soft maps.
-        )
-
-
 def generate(
-    model: Family, people: People | None = None, *, n: int = 1, seed: int = 0
+    model: Family,
+    people: People | None = None,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    by_id: bool = False,
 ) -> SyntheticMaps:
     """Generate maps of a person, or of several.
 
     The same seed gives the same individual whatever the answers, so that two calls that differ
     in one answer show what that answer changes. In a table, the first row gets the individual
     that a call for one person gives, and every other row another. Calls for different people
-    need different seeds, or all of them become one individual with other answers.
+    need different seeds, or all of them become one individual with other answers. With
+    ``by_id`` an id is another individual instead, whatever the row and who else is in the table.
 
     Args:
         model: A trained model.
@@ -105,12 +53,16 @@ def generate(
             draws do not vary what is left out. None for an unconditional model.
         n: Draws per person.
         seed: Of the latents.
+        by_id: Draw a person's latents from the seed and the id in a table that is indexed by
+            ``participant_id``. Same id, answers and seed are then the same maps up to round-off
+            in any table, and a draw does not depend on how many others there are.
 
     Returns:
         ``n`` maps per person, in the order of the people.
 
     Raises:
-        TableError: for unknown features, impossible answers, and ids that are one in file names.
+        TableError: for unknown features, impossible answers, ids that are one in file names, and
+            people without ids where latents go by id.
         ConfigError: if the maps would not fit into memory.
     """
     if n < 1:
@@ -124,11 +76,14 @@ def generate(
             f"{count} maps of shape {grid.shape} would take {size_gb:.1f} GB",
             "Generate fewer at a time, or use predict_volumes, which keeps only volumes.",
         )
-    persons = range(1) if table is None else range(len(table))
-    named = _labels(table, n)  # Refuses ids that clash before the long work.
-    latents = torch.cat([latents_of(model, i, n=n, seed=seed) for i in persons])
-    maps = torch.cat([part.cpu() for part in _stream(model, table, latents)])
-    return _synthetic(model, maps, named, warnings, seed)
+    draws = _draws(table, n, by_id=by_id)  # Refuses ids that clash before the long work.
+    firsts = draws[::n]
+    if by_id:
+        own = [latents_by_id(model, first.answers_of, n=n, seed=seed) for first in firsts]
+    else:
+        own = [latents_of(model, first.row, n=n, seed=seed) for first in firsts]
+    maps = torch.cat([part.cpu() for part in _stream(model, table, torch.cat(own))])
+    return _synthetic(model, maps, table, draws, warnings, seed)
 
 
 def stream_maps(
@@ -152,7 +107,8 @@ def generate_shared(model: Family, people: People, *, seed: int = 0) -> Syntheti
     table, warnings = checked_people(model, people)
     shared = latents_of(model, 0, n=1, seed=seed)
     maps = torch.cat([m.cpu() for m in _stream(model, table, torch.cat([shared] * len(table)))])
-    return _synthetic(model, maps, _labels(table, 1), warnings, seed)
+    draws = [replace(draw, row=0) for draw in _draws(table, 1)]
+    return _synthetic(model, maps, table, draws, warnings, seed)
 
 
 def stream_draws(model: Family, person: People, *, n: int, seed: int = 0) -> Iterator[Tensor]:
@@ -203,12 +159,24 @@ def predict_shared_volumes(
 def latents_of(
     model: Family, person: int, *, n: int, seed: int, antithetic: bool = False
 ) -> Tensor:
-    """Return the (n, *latent_shape) latents of a person, whoever else is generated."""
-    if seed < 0:
-        raise ConfigError(f"the seed is {seed}", "Give a seed of 0 or above.")
+    """Return the (n, *latent_shape) latents of a row, whoever else is generated."""
+    _check_seed(seed)
     drawn = (n + 1) // 2 if antithetic else n
     z = Rng(seed, person, total=drawn).normal(*model.latent_shape)
     return torch.cat([z, -z])[:n] if antithetic else z
+
+
+def latents_by_id(model: Family, participant: str, *, n: int, seed: int) -> Tensor:
+    """Return the (n, *latent_shape) latents of an id; each draw is the same for any n."""
+    _check_seed(seed)
+    words = np.frombuffer(hashlib.sha256(participant.encode()).digest()[:16], "<u4").tolist()
+    draws = [Rng(seed, *words, i, total=1).normal(*model.latent_shape) for i in range(n)]
+    return torch.cat(draws)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"the seed is {seed}", "Give a seed of 0 or above.")
 
 
 def checked_people(
@@ -273,39 +241,49 @@ def _range(answers: pd.Series) -> str:
 def _synthetic(
     model: Family,
     maps: Tensor,
-    named: tuple[tuple[str, ...], pd.DataFrame],
+    table: pd.DataFrame | None,
+    draws: list[Draw],
     warnings: tuple[str, ...],
     seed: int,
 ) -> SyntheticMaps:
     for warning in warnings:
         logger.info(warning)  # carried by the result, and told by the command line
-    labels, answers = named
+    labels, answers = _labels(table, draws)
     card = {**model.card, "texture": getattr(model, "texture", None) is not None}
     columns = model.features.columns if model.conditional else ()
-    return SyntheticMaps(maps, model.config.grid, labels, answers, columns, warnings, card, seed)
+    return SyntheticMaps(
+        maps, model.config.grid, labels, answers, columns, warnings, card, seed, tuple(draws)
+    )
 
 
-def _labels(table: pd.DataFrame | None, n: int) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """Name every map and repeat the answers it was generated from."""
+def _draws(table: pd.DataFrame | None, n: int, *, by_id: bool = False) -> list[Draw]:
+    """List the draws of everybody in the table, n each."""
+    ids = [""] if table is None else _ids(table) or [""] * len(table)
+    if by_id and not all(ids):
+        raise TableError(
+            "the people have no ids of their own to draw from",
+            "Give a table indexed by participant_id, with one row per id, or by_id=False.",
+        )
+    return [Draw(k + 1, n, row, who, by_id) for row, who in enumerate(ids) for k in range(n)]
+
+
+def _ids(table: pd.DataFrame) -> list[str]:
+    """Return the ids of a table of participants as in file names; empty if it has none."""
+    ids = [str(i) for i in table.index]
+    if table.index.name != "participant_id" or len(set(ids)) < len(ids):
+        return []
+    return participant_ids(ids)
+
+
+def _labels(table: pd.DataFrame | None, draws: list[Draw]) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Name every map by id, else by number, and repeat the answers it was generated from."""
+    n = draws[0].of
     if table is None:
         labels = tuple(f"sub-synthetic{i + 1:04d}" for i in range(n))
         return labels, pd.DataFrame(index=list(labels))
-    repeated = table.loc[table.index.repeat(n)]
-    labels = tuple(f"sub-synthetic{p}{draw}" for p in _names(table) for draw in _draws(n))
-    return labels, repeated.set_axis(list(labels))
-
-
-def _draws(n: int) -> list[str]:
-    """Return what tells n draws of a person apart in names: nothing, if there is one only."""
-    return [""] if n == 1 else [f"draw{i + 1:02d}" for i in range(n)]
-
-
-def _names(table: pd.DataFrame) -> list[str]:
-    """Return the ids of a table of participants as in file names, else numbers."""
-    ids = [str(i) for i in table.index]
-    if table.index.name == "participant_id" and len(set(ids)) == len(ids):
-        return [i.removeprefix("sub-") for i in participant_ids(ids)]
-    return [f"{i:04d}" for i in range(1, len(ids) + 1)]
+    names = [d.answers_of.removeprefix("sub-") or f"{i + 1:04d}" for i, d in enumerate(draws[::n])]
+    labels = tuple(label for name in names for label in labels_of(f"synthetic{name}", n))
+    return labels, table.iloc[np.arange(len(table)).repeat(n)].set_axis(list(labels))
 
 
 def grid_of_people(person: Mapping, feature: str, values: Iterable) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -116,12 +116,19 @@ def person_of(text: str) -> dict:
     return person
 
 
-def unanswered(table: pd.DataFrame) -> str:
-    """Name the questions that are open, and how many of the (N rows) people left them so."""
+def unanswered(table: pd.DataFrame) -> list[str]:
+    """Name the open questions, those of everybody first.
+
+    Args:
+        table: Answers, one row per map.
+
+    Returns:
+        A name each, with how many of the rows leave it open where not all do.
+    """
     counts = table.isna().sum()
     everywhere = [name for name, count in counts.items() if count == len(table)]
     here_and_there = [f"{n} ({c} of {len(table)})" for n, c in counts.items() if 0 < c < len(table)]
-    return ", ".join([*everywhere, *here_and_there])
+    return [*everywhere, *here_and_there]
 
 
 def question_words(features: Features) -> pd.DataFrame:
@@ -154,7 +161,7 @@ def abbreviations(features: Features) -> dict[str, str]:
     return {short: meaning for short, meaning in ABBREVIATIONS.items() if short in parts}
 
 
-def shortened(names: tuple[str, ...], *, most: int = 12) -> str:
+def shortened(names: Sequence[str], *, most: int = 12) -> str:
     """List names, only the first of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 
 from csegsynth_kit.constants import CSF_DEFINITIONS, LABELS, MEASURED, TISSUES
+from csegsynth_kit.data.derivative import VOLUMES, append, require_new, rows_of
 from csegsynth_kit.data.files import require_folder, write_json, write_tsv
 from csegsynth_kit.data.nifti import write_nifti
 from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.schema import Column
-from csegsynth_kit.errors import CohortError, ConfigError, TableError
+from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import SegmentationMaps, quantize
 
 _BIDS_VERSION = "1.10.0"
@@ -33,6 +34,7 @@ class _Export:
     synthetic: bool
     csf_definition: str
     extra: Mapping
+    each: Sequence[Mapping]
     dtype: str
 
 
@@ -44,8 +46,10 @@ def export_bids(
     csf_definition: str,
     description: Mapping | None = None,
     extra: Mapping | None = None,
+    each: Sequence[Mapping] = (),
     participants: pd.DataFrame | None = None,
     columns: tuple[Column, ...] = (),
+    volumes: pd.DataFrame | None = None,
     dtype: Literal["uint8", "float32"] = "uint8",
 ) -> Path:
     """Write each map as ``sub-X/anat/sub-X_label-{WM,GM,CSF}_probseg.nii.gz`` and ``_dseg``.
@@ -62,8 +66,10 @@ def export_bids(
         csf_definition: What the maps count as CSF; see ``constants.CSF_DEFINITIONS``.
         description: Further entries of ``dataset_description.json``.
         extra: Further entries of every sidecar, such as the features that were asked for.
+        each: Further entries of the sidecars of every map by itself, one per map, or none.
         participants: Answers, indexed by the same labels or by ``sub-`` ids.
         columns: What the columns of ``participants`` are.
+        volumes: A row for ``volumes.tsv`` of every map, indexed likewise.
         dtype: ``uint8`` keeps steps of 1/255 (scaled in the header), ``float32`` every digit.
 
     Returns:
@@ -76,12 +82,16 @@ def export_bids(
             is of another kind.
         TableError: if a label cannot be a participant id, or a participant has no row.
     """
-    export = _Export(Path(out), synthetic, csf_definition, dict(extra or {}), dtype)
+    export = _Export(
+        Path(out), synthetic, csf_definition, dict(extra or {}), each or [{}] * len(maps), dtype
+    )
     _check_options(export)
     require_folder(export.out)
     ids = _ids(maps, export.out)
     existing = _existing(export)
-    rows = None if participants is None else _rows(participants, ids)
+    empty = pd.DataFrame(index=pd.Index(ids, name="participant_id"))
+    rows = empty if participants is None else rows_of(participants, ids)
+    measured = None if volumes is None else rows_of(volumes, ids)
     export.out.mkdir(parents=True, exist_ok=True)
     if existing is None:
         write_json(
@@ -93,8 +103,10 @@ def export_bids(
         for i, participant in enumerate(ids):
             _write(maps, i, participant, export)
             done.append(participant)
-    finally:  # Cut off or not, the table names everyone who is complete.
-        _write_table(export.out, done, rows, columns)
+    finally:  # Cut off or not, the tables name everyone who is complete.
+        append(export.out, "participants", rows.loc[done], columns)
+        if measured is not None:
+            append(export.out, "volumes", measured.loc[done], VOLUMES)
     return export.out
 
 
@@ -106,7 +118,7 @@ def _check_options(export: _Export) -> None:
         )
     if export.dtype not in ("uint8", "float32"):
         raise ConfigError(f"maps cannot be stored as {export.dtype!r}", "Use uint8 or float32.")
-    clash = sorted(set(_OWN_KEYS) & set(export.extra))
+    clash = sorted(set(_OWN_KEYS) & set().union(export.extra, *export.each))
     if clash:
         raise ConfigError(f"extra entries {clash} are written by the export", "Rename them.")
 
@@ -118,11 +130,7 @@ def _ids(maps: SegmentationMaps, out: Path) -> list[str]:
         raise CohortError(
             f"several maps would become {repeated[0]}", "Give every map a label of its own.", out
         )
-    there = [i for i in ids if (out / i).exists()]
-    if there:
-        raise CohortError(
-            f"holds {there[0]} already", "Choose another folder or other labels.", out
-        )
+    require_new(out, ids)
     return ids
 
 
@@ -186,6 +194,7 @@ def _write(maps: SegmentationMaps, i: int, participant: str, export: _Export) ->
         "CsfDefinition": export.csf_definition,
         "Grid": maps.grid.to_dict(),
         **export.extra,
+        **export.each[i],
     }
     shares = maps.probabilities[i, : len(MEASURED)]
     stored = quantize(shares) if export.dtype == "uint8" else shares.to(torch.float32)
@@ -217,30 +226,3 @@ def _image(
         description=f"{_NAME} {note}".strip(),
     )
     write_json(name.with_name(f"{name.name}.json"), dict(sidecar))
-
-
-def _rows(participants: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    table = participants.copy()
-    table.index = pd.Index([participant_id(str(i)) for i in table.index], name="participant_id")
-    absent = [i for i in ids if i not in table.index]
-    if absent:
-        raise TableError(f"the table has no row for {absent[0]}", "Add it, or leave out the table.")
-    return table.loc[ids]
-
-
-def _write_table(
-    out: Path, ids: list[str], rows: pd.DataFrame | None, columns: tuple[Column, ...]
-) -> None:
-    """Add these participants to ``participants.tsv`` and describe its columns."""
-    empty = pd.DataFrame(index=pd.Index(ids, name="participant_id"))
-    new = empty if rows is None else rows.loc[ids]
-    path = out / "participants.tsv"
-    if path.exists():
-        old = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, index_col="participant_id"
-        )
-        new = pd.concat([old.replace("n/a", np.nan), new])
-    write_tsv(path, new)
-    described = {c.name: c.to_bids() for c in columns}
-    if described:
-        write_json(out / "participants.json", described)

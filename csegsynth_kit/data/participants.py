@@ -10,19 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.mend import mend_answers
 from csegsynth_kit.data.raw_table import read_table
+from csegsynth_kit.data.renaming import known_names
 from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
 from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify, is_sensitive
 from csegsynth_kit.errors import TableError
 
 #: Column that tells which person a row belongs to, where retests have rows of their own.
 _PERSON = "person_id"
-_ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Participants:
         persons: ``participant_id`` to the person it belongs to (retest rows share one).
         findings: What was noticed while reading.
         known: Name of the published table it is; empty if it is none.
-        ignored: Columns that were not read, because only others were asked for.
+        ignored: Columns that were not read, because only others were asked for; by the names
+            that they have in the file.
     """
 
     frame: pd.DataFrame
@@ -82,7 +82,7 @@ def read_participants(
             features.
     """
     path = Path(paths[0])
-    raw, known, described, findings = _read_all([Path(p) for p in paths], id_column)
+    raw, known, described, findings, written = _read_all([Path(p) for p in paths], id_column)
     persons = _persons(raw, known)
     if _PERSON in raw:
         raw = raw.drop(columns=_PERSON)
@@ -95,8 +95,8 @@ def read_participants(
             f"Its columns are {', '.join(raw.columns[:40])}.",
             path,
         )
-    ignored = () if asked is None else tuple(n for n in raw.columns if n not in asked)
-    raw = raw.drop(columns=list(ignored))
+    unasked = [] if asked is None else [name for name in raw.columns if name not in asked]
+    raw = raw.drop(columns=unasked)
     columns = []
     frame = {}
     stated = known.kinds if known else {}
@@ -113,7 +113,12 @@ def read_participants(
     table = pd.DataFrame(frame, index=raw.index)
     columns, decided = decide_features(table, columns, known, features, path)
     return Participants(
-        table, tuple(columns), persons, (*findings, *decided), known.name if known else "", ignored
+        table,
+        tuple(columns),
+        persons,
+        (*findings, *decided),
+        known.name if known else "",
+        tuple(written[name] for name in unasked if name in written),
     )
 
 
@@ -152,6 +157,7 @@ def participant_ids(written: Sequence[str], path: Path | None = None) -> list[st
 
 
 def _read_all(paths: list[Path], id_column: str | None):
+    """Join the tables; also return the name in its file of every column."""
     tables, findings, described = [], [], {}
     known = None
     for path in paths:
@@ -181,9 +187,11 @@ def _read_all(paths: list[Path], id_column: str | None):
                 )
             )
         merged = merged.join(extra, how="left")
-    merged, rename, notes = _known_names(merged, known)
+    written = list(merged.columns)
+    merged, rename, notes = known_names(merged, known)
     described |= {new: described[old] for old, new in rename.items() if old in described}
-    return merged, known, described, findings + notes
+    written = {rename.get(name, name): name for name in written}
+    return merged, known, described, findings + notes, written
 
 
 def _id_name(raw: pd.DataFrame, path: Path, id_column: str | None) -> str:
@@ -240,56 +248,6 @@ def _read_description(path: Path) -> dict[str, dict]:
                 path,
             )
     return entries
-
-
-def _known_names(raw: pd.DataFrame, known: KnownTable | None):
-    notes = []
-    rename = dict(known.rename) if known else {}
-    taken = set(raw.columns) | set(rename.values())
-    for name in raw.columns:
-        alias = _ALIASES.get(str(name).lower())
-        if alias and name != alias and alias not in taken and name not in rename:
-            rename[name] = alias
-            taken.add(alias)
-    rename = {old: new for old, new in rename.items() if old in raw.columns and old != new}
-    if rename:
-        names = ", ".join(f"{old} → {new}" for old, new in rename.items())
-        notes.append(Finding("note", "cohort", "renamed", f"Columns renamed: {names}."))
-    raw = raw.rename(columns=rename)
-    if known is None:
-        return raw, rename, notes
-    for column, codes in known.recode.items():
-        if column in raw:
-            raw[column] = raw[column].replace(dict(codes))
-    for column, codes in known.missing.items():
-        if column in raw:
-            unanswered = pd.to_numeric(raw[column], errors="coerce").isin(codes)
-            raw.loc[unanswered, column] = np.nan
-            if unanswered.any():
-                notes.append(
-                    Finding(
-                        "note",
-                        f"column {column}",
-                        "missing-code",
-                        f"{int(unanswered.sum())} answers equal to {codes[0]:g} mean missing in "
-                        f"{known.name}.",
-                    )
-                )
-    years = [name for name in raw.columns if str(name).endswith("_years")]
-    if known.name == "CamCAN" and years and "education_years" not in raw:
-        raw, note = _education_years(raw, years)
-        notes.append(note)
-    return raw, rename, notes
-
-
-def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame, Finding]:
-    """Sum CamCAN's years per school; 28 years or more are entry errors, hence missing."""
-    total = raw[years].apply(pd.to_numeric, errors="coerce").sum(axis=1, min_count=1)
-    impossible = total >= 28
-    total = total.mask(impossible)
-    raw = raw.assign(education_years=total.map(lambda t: np.nan if pd.isna(t) else f"{t:g}"))
-    message = f"Sum of {', '.join(years)}; {int(impossible.sum())} sums of 28 or more set missing."
-    return raw, Finding("note", "column education_years", "derived", message)
 
 
 def _persons(raw: pd.DataFrame, known: KnownTable | None) -> pd.Series:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data import doctor
 from csegsynth_kit.data.cohort import Cohort, load_cohort
-from csegsynth_kit.data.files import write_json, write_text, write_tsv
+from csegsynth_kit.data.files import require_folder, write_json, write_text, write_tsv
 from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.job import (
     Job,
@@ -80,8 +80,8 @@ def prepare(
         progress: Show progress bars.
 
     Raises:
-        ConfigError: for an unknown grid or layout, features without a table, or if processes
-            cannot be started.
+        ConfigError: for an unknown grid or layout, features without a table, if ``out`` is no
+            place for a folder, or if processes cannot be started.
         TableError: if a table cannot be used.
         CohortError: if ``out`` exists, the source holds no usable map or several layouts,
             maps and table share no id, maps count CSF in different ways, or nobody is left.
@@ -89,6 +89,7 @@ def prepare(
     source, out = Path(source), Path(out)
     target = grid_named(grid)
     check_jobs(jobs)
+    require_folder(out)
     if out.exists():
         raise CohortError("already exists", "Choose another folder, or remove this one first.", out)
     discovery = discover(source, layout)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from csegsynth_kit.analysis.generate import SyntheticMaps, checked_people, generate
+from csegsynth_kit.analysis.generate import checked_people, generate
+from csegsynth_kit.analysis.synthetic import SyntheticMaps
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import ConfigError, CsegsynthError

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from csegsynth_kit.analysis.generate import SyntheticMaps, generate
+from csegsynth_kit.analysis.generate import generate
+from csegsynth_kit.analysis.synthetic import SyntheticMaps
 from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.models import Family

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort, load_cohort
 from csegsynth_kit.data.export import export_bids
-from csegsynth_kit.data.files import write_text
+from csegsynth_kit.data.files import require_folder, write_text
 from csegsynth_kit.data.parallel import check_jobs, default_jobs, map_in_order, one_thread
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import CohortError, ConfigError
@@ -79,12 +79,13 @@ def simulate_cohort(
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: for impossible options.
+        ConfigError: for impossible options, or if ``out`` or ``bids`` is no place for a folder.
         CohortError: if ``out`` exists, or holds a half-finished cohort with other options.
         TableError: if the table cannot be used.
     """
     voxels = grid_named(grid)
     check_jobs(jobs)
+    require_folder(Path(out))
     if bids is not None:
         _check_apart(Path(bids), Path(out))
     people = _people(participants, n, age, effects, seed, missing)
@@ -112,6 +113,7 @@ def simulate_cohort(
 
 
 def _check_apart(bids: Path, out: Path) -> None:
+    require_folder(bids)
     if bids.exists():
         raise CohortError(
             "already exists", "Choose another folder, or remove this one first.", bids

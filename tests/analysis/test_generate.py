@@ -10,6 +10,7 @@ from csegsynth_kit.analysis import generate as module
 from csegsynth_kit.analysis.generate import (
     generate,
     generate_shared,
+    latents_by_id,
     latents_of,
     predict_shared_volumes,
     predict_volumes,
@@ -38,6 +39,49 @@ def test_a_person_does_not_depend_on_who_else_is_generated(model):
     alone = generate(model, [PERSON], n=2, seed=5)
     together = generate(model, [PERSON, {**PERSON, "age": 30}], n=2, seed=5)
     torch.testing.assert_close(alone.probabilities, together.probabilities[:2])
+
+
+def people(*ids, **answers):
+    index = pd.Index(ids, name="participant_id")
+    return pd.DataFrame([{**PERSON, **answers}] * len(ids), index=index)
+
+
+def maps_of(maps):
+    return dict(zip(maps.labels, maps.probabilities, strict=True))
+
+
+def test_an_id_is_the_same_individual_in_any_table(model, monkeypatch):
+    table = people("sub-a", "sub-b", "sub-c")
+    whole = maps_of(generate(model, table, n=2, seed=5, by_id=True))
+    monkeypatch.setattr(module, "_CHUNKS", (1, 1))
+    parts = [table.iloc[::-1], table.iloc[1:2], table.rename(index=lambda i: i[4:])]
+    for part in parts:
+        for label, found in maps_of(generate(model, part, n=2, seed=5, by_id=True)).items():
+            torch.testing.assert_close(found, whole[label])
+    drawn = list(whole.values())
+    distances = [(a - b).abs().max() for i, a in enumerate(drawn) for b in drawn[:i]]
+    assert min(distances) > 0.01
+
+
+def test_latents_by_id_depend_on_seed_id_and_draw_alone(model):
+    drawn = latents_by_id(model, "sub-a", n=3, seed=1)
+    assert torch.equal(drawn[:1], latents_by_id(model, "sub-a", n=1, seed=1))
+    others = [latents_by_id(model, i, n=3, seed=s) for i, s in (("sub-b", 1), ("sub-a", 2))]
+    latents = torch.cat([drawn, *others]).flatten(1)
+    assert len(latents.unique(dim=0)) == 9
+    assert latents.mean().abs() < 5 / latents.numel() ** 0.5
+    assert 0.8 < latents.std() < 1.2
+
+
+@pytest.mark.parametrize("given", [PERSON, [PERSON], people("a", "a")])
+def test_people_without_ids_cannot_be_drawn_by_id(model, given):
+    with pytest.raises(TableError, match="no ids of their own"):
+        generate(model, given, by_id=True)
+
+
+def test_the_rows_of_a_table_decide_unless_asked_otherwise(model):
+    ids, numbers = (generate(model, t, seed=3) for t in (people("a", "b"), [PERSON, PERSON]))
+    assert torch.equal(ids.probabilities, numbers.probabilities)
 
 
 def test_the_same_seed_is_the_same_individual_whatever_the_answers(model):

@@ -87,6 +87,13 @@ def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path)
     assert read_answers_for(features, both).ignored == ("educations",)
 
 
+def test_ignored_columns_have_the_names_of_the_file(features, tmp_path):
+    camcan = {"CCID": ["CC1"], "Age": [30], "Hand": [90], "Coil": [1], "school_years": [12]}
+    path = tmp_path / "camcan.csv"
+    pd.DataFrame(camcan).to_csv(path, index=False)
+    assert read_answers_for(features, path).ignored == ("Hand", "Coil", "school_years")
+
+
 def test_short_names_that_resemble_an_open_question_are_told():
     ignored = ("agee", "height", "age_years", "gender", "IST_item1")
     assert (
@@ -120,8 +127,8 @@ def test_what_the_shell_left_of_json_is_shown_with_the_remedy():
 
 def test_open_questions_are_counted():
     table = pd.DataFrame({"age": [30, None], "sex": ["male", "female"], "site": [None, None]})
-    assert unanswered(table) == "site, age (1 of 2)"
-    assert unanswered(table[["sex"]]) == ""
+    assert unanswered(table) == ["site", "age (1 of 2)"]
+    assert unanswered(table[["sex"]]) == []
 
 
 def test_questions_are_told_with_units_and_the_answers_seen(features):

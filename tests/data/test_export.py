@@ -152,6 +152,56 @@ def test_more_participants_of_the_same_kind_can_join(tmp_path):
     assert sorted(p.name for p in out.glob("sub-*")) == ["sub-a", "sub-b"]
 
 
+def test_every_map_may_say_more_of_itself(tmp_path):
+    out = tmp_path / "out"
+    export_bids(some_maps(), out, each=[{"Draw": 1}, {"Draw": 2}], **OPTIONS)
+    for name, draw in (("sub-a", 1), ("sub-02", 2)):
+        for path in (out / name).rglob("*.json"):
+            assert json.loads(path.read_text())["Draw"] == draw
+
+
+def test_volumes_are_described_and_grow(tmp_path):
+    out = tmp_path / "out"
+    for i, label in enumerate(("a", "b")):
+        volumes = pd.DataFrame({"draw": [i + 1], "wm_ml": [500.125]}, index=[f"sub-{label}"])
+        export_bids(some_maps([label]), out, volumes=volumes, **OPTIONS)
+    expected = "participant_id\tdraw\twm_ml\nsub-a\t1\t500.125\nsub-b\t2\t500.125\n"
+    assert (out / "volumes.tsv").read_text() == expected
+    described = json.loads((out / "volumes.json").read_text())
+    assert set(described) == {"draw", "wm_ml"}
+    assert described["wm_ml"]["Units"] == "mL"
+
+
+def test_descriptions_of_columns_that_others_brought_stay(tmp_path):
+    out = tmp_path / "out"
+    for label, column in (("a", "age"), ("b", "BMI")):
+        table = pd.DataFrame({column: [30]}, index=[label])
+        columns = (Column(column, "continuous"),)
+        export_bids(some_maps([label]), out, participants=table, columns=columns, **OPTIONS)
+    assert set(json.loads((out / "participants.json").read_text())) == {"age", "BMI"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("volumes.tsv", "participant_id\twm_ml\nsub-a\t1\n", "has a row of sub-a already"),
+        ("volumes.tsv", "name\twm_ml\nsub-a\t1\n", "has no column participant_id"),
+        ("volumes.json", "{", "is not valid JSON"),
+    ],
+)
+def test_tables_that_cannot_grow_are_refused_before_anything_is_written(
+    tmp_path, name, content, message
+):
+    out = tmp_path / "out"
+    export_bids(some_maps(["b"]), out, **OPTIONS)
+    (out / name).write_text(content)
+    with pytest.raises(CohortError, match=message) as error:
+        export_bids(some_maps(["a"]), out, **OPTIONS)
+    assert str(error.value).startswith(f"{out / name}: ")
+    assert not (out / "sub-a").exists()
+    assert (out / name).read_text() == content
+
+
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path):
     maps = some_maps()
     with pytest.raises(ConfigError, match="no definition of CSF 'all'"):

@@ -1,6 +1,7 @@
 """Preparation: what ends up in a cohort, in its report, and what survives being cut off."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,19 @@ def source(tmp_path):
 
 def report_of(path) -> str:
     return (path / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_place_that_can_hold_no_folder_is_refused_first(tmp_path, monkeypatch, below):
+    monkeypatch.setattr(preparation, "discover", None)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="is a file, not a folder") as error:
+        prepare(tmp_path, file / below, **FAST)
+    assert str(error.value).startswith(f"{file}: ")
+    monkeypatch.setattr(os, "access", lambda p, mode: mode == os.F_OK and p.exists())
+    with pytest.raises(ConfigError, match="may not write to"):
+        prepare(tmp_path, tmp_path / "new" / below, **FAST)
 
 
 def test_a_cohort_holds_who_has_maps_and_answers(source, tmp_path):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.writer import CohortWriter
 from csegsynth_kit.errors import CohortError, ConfigError
 from csegsynth_kit.maps import GRIDS, average_pool, volumes_ml
+from csegsynth_kit.simulate import cohort as module
 from csegsynth_kit.simulate.anatomy import Anatomy
 from csegsynth_kit.simulate.cohort import individual, simulate_cohort
 from csegsynth_kit.simulate.questionnaire import COLUMNS, draw_participants
@@ -31,6 +33,20 @@ def files(folder: Path) -> dict[str, str]:
 def simulated(tmp_path_factory) -> Cohort:
     out = tmp_path_factory.mktemp("cohorts") / "ten"
     return simulate_cohort(out, n=10, grid="tiny", seed=4, missing=0.1, jobs=1, progress=False)
+
+
+@pytest.mark.parametrize("option", ["out", "bids"])
+def test_a_place_that_can_hold_no_folder_is_refused_first(tmp_path, monkeypatch, option):
+    monkeypatch.setattr(module, "_people", None)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "deeper" / "still"):
+        with pytest.raises(ConfigError, match="is a file, not a folder") as error:
+            simulate_cohort(**{"out": tmp_path / "new", option: place}, progress=False)
+        assert str(error.value).startswith(f"{file}: ")
+    monkeypatch.setattr(os, "access", lambda p, mode: mode == os.F_OK and p.exists())
+    with pytest.raises(ConfigError, match="may not write to"):
+        simulate_cohort(**{"out": tmp_path / "new", option: tmp_path / "other"}, progress=False)
 
 
 def test_a_cohort_holds_what_was_drawn(simulated):

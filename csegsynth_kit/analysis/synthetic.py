@@ -1,0 +1,157 @@
+"""Generated maps, with what they were generated from, and how they are written."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from csegsynth_kit.constants import MEASURED, VOLUME_COLUMNS
+from csegsynth_kit.data.derivative import require_new
+from csegsynth_kit.data.export import export_bids
+from csegsynth_kit.data.participants import participant_id
+from csegsynth_kit.data.schema import Column
+from csegsynth_kit.errors import CohortError
+from csegsynth_kit.maps import SegmentationMaps
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What determines, with the seed, the latent of a map.
+
+    Args:
+        number: Number of the draw from these answers, from 1.
+        of: How many there are.
+        row: Of the person in the table, from 0.
+        answers_of: Id of the person in the table; empty without ids.
+        by_id: Whether the id decides, and not the row.
+    """
+
+    number: int
+    of: int
+    row: int = 0
+    answers_of: str = ""
+    by_id: bool = False
+
+    def to_bids(self) -> dict:
+        """Return entries of a sidecar from which the latent can be drawn again."""
+        entries = {"Draw": self.number, "Draws": self.of}
+        if self.answers_of:
+            entries["AnswersOf"] = self.answers_of
+        if self.by_id:
+            return {**entries, "Latent": "drawn from Seed, AnswersOf and Draw (by_id=True)"}
+        how = "drawn from Seed and Row (from 0), all Draws at once (by_id=False)"
+        return {**entries, "Row": self.row, "Latent": how}
+
+
+@dataclass(frozen=True, repr=False)
+class SyntheticMaps(SegmentationMaps):
+    """Generated maps, with the answers they were generated from.
+
+    Args:
+        answers: The answers asked for, one row per map (empty without features).
+        columns: What the columns of ``answers`` are.
+        warnings: Answers outside what the model has seen.
+        card: What the model was trained on.
+        seed: Of the latents.
+        draws: Of every map, what else its latent was drawn from; empty if none was drawn.
+    """
+
+    answers: pd.DataFrame
+    columns: tuple[Column, ...]
+    warnings: tuple[str, ...]
+    card: dict
+    seed: int = 0
+    draws: tuple[Draw, ...] = ()
+
+    def named(self, participant: str) -> "SyntheticMaps":
+        """Name the maps ``sub-NAMEdraw01`` and so on, a single one ``sub-NAME``.
+
+        Each draw is another plausible individual, and hence a participant of its own.
+        """
+        labels = labels_of(participant, len(self))
+        return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
+
+    def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
+        """Write a BIDS derivative that says it is synthetic, and ``volumes.tsv``.
+
+        Args:
+            out: Folder of the derivative.
+            participant: A name for the person; see :meth:`named`.
+
+        Raises:
+            CohortError: if maps of these names are there, or both a single and a numbered draw
+                of one name would be.
+        """
+        maps = self if participant is None else self.named(participant)
+        require_other_names(Path(out), maps.labels)
+        return export_bids(
+            maps,
+            out,
+            synthetic=True,
+            csf_definition=self.card["csf_definition"],
+            extra=self._about(),
+            each=[{"Seed": self.seed, **draw.to_bids()} for draw in self.draws],
+            participants=maps.answers,
+            columns=self.columns,
+            volumes=maps._volumes(),
+            dtype="float32",  # Steps of 1/255 would round away the faint edges of soft maps.
+        )
+
+    def _about(self) -> dict:
+        answered = self.answers.notna().any(axis=None)
+        about = {
+            "GeneratedFrom": "the answers in participants.tsv" if answered else "no answers",
+            "TrainedOnSimulatedData": self.card["simulated"],
+            "Model": self.card.get("weights") or f"trained on {self.card['train']}",
+        }
+        if self.card.get("texture"):
+            about["FineDetail"] = "random texture, not the folds of any brain"
+        if self.warnings:
+            about["Warnings"] = list(self.warnings)
+        return about
+
+    def _volumes(self) -> pd.DataFrame:
+        """One row per map: whose answers, which draw, ``wm_ml``, ``gm_ml`` and ``csf_ml``."""
+        tidy = self.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
+        table = tidy.loc[list(self.labels), list(MEASURED)].round(3)
+        table.columns = list(VOLUME_COLUMNS)
+        if self.draws:
+            table.insert(0, "draw", [draw.number for draw in self.draws])
+            table.insert(0, "answers_of", [draw.answers_of or None for draw in self.draws])
+        return table
+
+
+def labels_of(name: str, n: int) -> tuple[str, ...]:
+    """Name n draws of a person; a single one needs no number."""
+    return (f"sub-{name}",) if n == 1 else tuple(f"sub-{name}draw{i + 1:02d}" for i in range(n))
+
+
+def require_other_names(out: Path, labels: Sequence[str]) -> None:
+    """Refuse names that are taken, and a single draw beside numbered ones of a name.
+
+    Nobody could say whether ``sub-x`` and ``sub-xdraw01`` are two people or one.
+
+    Raises:
+        CohortError: names what is there.
+        TableError: for a name that cannot be an id.
+    """
+    ids = [participant_id(label) for label in labels]
+    require_new(out, ids)
+    there = dict.fromkeys(sorted(path.name for path in out.glob("sub-*")))
+    numbered = {_single(name): name for name in reversed(there) if _single(name) != name}
+    for label in ids:
+        single = _single(label)
+        other = numbered.get(label) if single == label else single
+        if other in there:
+            raise CohortError(
+                f"is there already, another draw of the name of {label}",
+                "Choose another name or another folder: numbered draws (of two or more at once) "
+                "and single ones of a name are not mixed.",
+                out / other,
+            )
+
+
+def _single(label: str) -> str:
+    return re.sub(r"draw\d{2,}$", "", label)

@@ -1,0 +1,70 @@
+"""Columns of raw tables under their usual names, and codes of published tables."""
+
+import numpy as np
+import pandas as pd
+
+from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.tables import KnownTable
+
+_ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
+
+
+def known_names(
+    raw: pd.DataFrame, known: KnownTable | None
+) -> tuple[pd.DataFrame, dict[str, str], list[Finding]]:
+    """Give columns their usual names, and apply what is known of a published table.
+
+    Args:
+        raw: Answers as text.
+        known: The published table it is, if any.
+
+    Returns:
+        The table, old to new names of the columns that were renamed, and what was noticed.
+    """
+    notes = []
+    rename = dict(known.rename) if known else {}
+    taken = set(raw.columns) | set(rename.values())
+    for name in raw.columns:
+        alias = _ALIASES.get(str(name).lower())
+        if alias and name != alias and alias not in taken and name not in rename:
+            rename[name] = alias
+            taken.add(alias)
+    rename = {old: new for old, new in rename.items() if old in raw.columns and old != new}
+    if rename:
+        names = ", ".join(f"{old} → {new}" for old, new in rename.items())
+        notes.append(Finding("note", "cohort", "renamed", f"Columns renamed: {names}."))
+    raw = raw.rename(columns=rename)
+    if known is None:
+        return raw, rename, notes
+    for column, codes in known.recode.items():
+        if column in raw:
+            raw[column] = raw[column].replace(dict(codes))
+    for column, codes in known.missing.items():
+        if column in raw:
+            unanswered = pd.to_numeric(raw[column], errors="coerce").isin(codes)
+            raw.loc[unanswered, column] = np.nan
+            if unanswered.any():
+                notes.append(
+                    Finding(
+                        "note",
+                        f"column {column}",
+                        "missing-code",
+                        f"{int(unanswered.sum())} answers equal to {codes[0]:g} mean missing in "
+                        f"{known.name}.",
+                    )
+                )
+    years = [name for name in raw.columns if str(name).endswith("_years")]
+    if known.name == "CamCAN" and years and "education_years" not in raw:
+        raw, note = _education_years(raw, years)
+        notes.append(note)
+    return raw, rename, notes
+
+
+def _education_years(raw: pd.DataFrame, years: list[str]) -> tuple[pd.DataFrame, Finding]:
+    """Sum CamCAN's years per school; 28 years or more are entry errors, hence missing."""
+    total = raw[years].apply(pd.to_numeric, errors="coerce").sum(axis=1, min_count=1)
+    impossible = total >= 28
+    total = total.mask(impossible)
+    raw = raw.assign(education_years=total.map(lambda t: np.nan if pd.isna(t) else f"{t:g}"))
+    message = f"Sum of {', '.join(years)}; {int(impossible.sum())} sums of 28 or more set missing."
+    return raw, Finding("note", "column education_years", "derived", message)
