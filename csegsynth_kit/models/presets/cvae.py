@@ -50,4 +50,4 @@ _TINY = Preset(
     ),
 )
 
-CVAE = (_PAPER, *with_finer_grids(_TINY))
+CVAE = (_PAPER, *with_finer_grids(_TINY, longer=2))

@@ -95,21 +95,25 @@ class Preset:
     finetune: TrainConfig
 
 
-def with_finer_grids(tiny: Preset) -> tuple[Preset, Preset, Preset]:
+def with_finer_grids(tiny: Preset, *, longer: int) -> tuple[Preset, Preset, Preset]:
     """Return ``tiny`` and wider networks on finer grids, ``small`` and ``full``.
 
-    On finer grids there is detail to learn, and a larger cohort to learn it from: five times as
-    many steps. What detail there is beyond that, texture stands for.
+    On finer grids there is detail to learn, and a larger cohort to learn it from. What detail
+    there is beyond that, texture stands for.
+
+    Args:
+        tiny: The preset of the coarse grid.
+        longer: How many times as many steps the finer ones take.
     """
     finer = {"width": 32, "waves": 128}
     small = finer | {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32)}
     full = finer | {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64)}
-    longer = {
-        stage: replace(config, steps=5 * config.steps)
+    stages = {
+        stage: replace(config, steps=longer * config.steps)
         for stage, config in (("pretrain", tiny.pretrain), ("finetune", tiny.finetune))
     }
     return (
         tiny,
-        replace(tiny, name="small", model=replace(tiny.model, **small), **longer),
-        replace(tiny, name="full", model=replace(tiny.model, **full), **longer),
+        replace(tiny, name="small", model=replace(tiny.model, **small), **stages),
+        replace(tiny, name="full", model=replace(tiny.model, **full), **stages),
     )
