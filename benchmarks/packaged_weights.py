@@ -4,8 +4,9 @@
 
 The study is that of ``csegsynth run --preset small`` with the embedded cohorts at 4 mm; what is
 there already is not trained again. Volumes are scored on fresh people, maps on the test
-participants, and slopes of the default family on fresh people, all with the packed weights. Writes weights and cards to
-``csegsynth_kit/weights``, and two pictures to the folder of the study.
+participants, and slopes of the default family on fresh people, all with the packed weights.
+Writes weights and cards to ``csegsynth_kit/weights``, and two pictures to the folder of the
+study.
 """
 
 import argparse
