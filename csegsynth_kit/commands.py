@@ -182,13 +182,21 @@ def generate_command(options: argparse.Namespace) -> None:
 def _print_cautions(maps: SyntheticMaps) -> None:
     for warning in maps.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
-    left_open = unanswered(maps.answers.iloc[:: maps.draws[0].of])
-    if left_open:
+    people = maps.answers.iloc[:: maps.draws[0].of]
+    by_all, by_some = unanswered(people)
+    everybody = " by everybody" if len(people) > 1 else ""
+    for who, left_open in ((everybody, by_all), (" by some", by_some)):
+        if left_open:
+            print(
+                f"Unanswered{who}, {len(left_open)} of {people.shape[1]} questions: "
+                f"{shortened(left_open, most=4)}.",
+                file=sys.stderr,
+            )
+    if by_all or by_some:
         print(
-            f"Unanswered, {len(left_open)} of {maps.answers.shape[1]} questions: "
-            f"{shortened(left_open, most=4)} (n/a in participants.tsv). Each counts as the average "
-            "to be expected from the answers given, and the model is told that it is open; the "
-            "draws do not vary it.",
+            "Open questions are n/a in participants.tsv. Each counts as the average to be expected "
+            "from the answers given, and the model is told that it is open; the draws do not vary "
+            "it.",
             file=sys.stderr,
         )
 
