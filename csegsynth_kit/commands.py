@@ -10,7 +10,12 @@ import torch
 import torch.distributed as dist
 
 from csegsynth_kit.analysis.generate import checked_people, generate
-from csegsynth_kit.analysis.synthetic import SyntheticMaps, labels_of, require_other_names
+from csegsynth_kit.analysis.synthetic import (
+    SyntheticMaps,
+    labels_of,
+    require_other_names,
+    synthetic_labels,
+)
 from csegsynth_kit.batch import find_notebooks, run_series
 from csegsynth_kit.data.answers import (
     abbreviations,
@@ -163,10 +168,10 @@ def generate_command(options: argparse.Namespace) -> None:
         return
     people = _people(options, model)
     table = options.participants is not None
-    names = [i.replace("sub-", "synthetic", 1) for i in people.index] if table else [options.name]
-    labels = [label for name in names for label in labels_of(name, options.n)]
+    n = options.n
+    labels = synthetic_labels(people.index, n) if table else labels_of(options.name, n)
     require_other_names(Path(options.out), labels)
-    maps = generate(model, people, n=options.n, seed=options.seed, by_id=table)
+    maps = generate(model, people, n=n, seed=options.seed, by_id=table)
     _print_cautions(maps)
     if not table:
         maps = maps.named(options.name)

@@ -137,3 +137,15 @@ def test_only_the_first_of_many_open_questions_are_named(tmp_path, capsys):
     count = f"{len(left)} of {len(others) + 1} questions"
     assert f"Unanswered by everybody, {count}: {named} and {len(left) - 4} more.\n" in told
     assert f"Unanswered by some, 1 of {len(others) + 1} questions: sex (1 of 2).\n" in told
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_ids_that_look_like_a_draw_of_another_are_refused_before_any_is_drawn(
+    generate, tmp_path, capsys, monkeypatch, n
+):
+    monkeypatch.setattr(commands, "generate", None)
+    path = tmp_path / "people.tsv"
+    path.write_text("id\tage\nx\t30\nxdraw01\t40\n")
+    assert generate("--participants", path, "--n", n) == 2
+    assert "Rename one of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

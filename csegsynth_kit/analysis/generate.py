@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, labels_of
+from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, synthetic_labels
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.participants import participant_id, participant_ids
 from csegsynth_kit.errors import ConfigError, TableError
@@ -289,8 +289,7 @@ def _labels(table: pd.DataFrame | None, draws: list[Draw]) -> tuple[tuple[str, .
     if table is None:
         labels = tuple(f"sub-synthetic{i + 1:04d}" for i in range(n))
         return labels, pd.DataFrame(index=list(labels))
-    names = [d.answers_of.removeprefix("sub-") or f"{i + 1:04d}" for i, d in enumerate(draws[::n])]
-    labels = tuple(label for name in names for label in labels_of(f"synthetic{name}", n))
+    labels = synthetic_labels([draw.answers_of for draw in draws[::n]], n)
     return labels, table.iloc[np.arange(len(table)).repeat(n)].set_axis(list(labels))
 
 
