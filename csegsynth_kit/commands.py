@@ -10,7 +10,12 @@ import torch
 import torch.distributed as dist
 
 from csegsynth_kit.analysis.generate import checked_people, generate
-from csegsynth_kit.analysis.synthetic import SyntheticMaps, labels_of, require_other_names
+from csegsynth_kit.analysis.synthetic import (
+    SyntheticMaps,
+    labels_of,
+    require_other_names,
+    synthetic_labels,
+)
 from csegsynth_kit.batch import find_notebooks, run_series
 from csegsynth_kit.data.answers import (
     abbreviations,
@@ -163,10 +168,10 @@ def generate_command(options: argparse.Namespace) -> None:
         return
     people = _people(options, model)
     table = options.participants is not None
-    names = [i.replace("sub-", "synthetic", 1) for i in people.index] if table else [options.name]
-    labels = [label for name in names for label in labels_of(name, options.n)]
+    n = options.n
+    labels = synthetic_labels(people.index, n) if table else labels_of(options.name, n)
     require_other_names(Path(options.out), labels)
-    maps = generate(model, people, n=options.n, seed=options.seed, by_id=table)
+    maps = generate(model, people, n=n, seed=options.seed, by_id=table)
     _print_cautions(maps)
     if not table:
         maps = maps.named(options.name)
@@ -182,13 +187,21 @@ def generate_command(options: argparse.Namespace) -> None:
 def _print_cautions(maps: SyntheticMaps) -> None:
     for warning in maps.warnings:
         print(f"WARNING: {warning}", file=sys.stderr)
-    left_open = unanswered(maps.answers.iloc[:: maps.draws[0].of])
-    if left_open:
+    people = maps.answers.iloc[:: maps.draws[0].of]
+    by_all, by_some = unanswered(people)
+    everybody = " by everybody" if len(people) > 1 else ""
+    for who, left_open in ((everybody, by_all), (" by some", by_some)):
+        if left_open:
+            print(
+                f"Unanswered{who}, {len(left_open)} of {people.shape[1]} questions: "
+                f"{shortened(left_open, most=4)}.",
+                file=sys.stderr,
+            )
+    if by_all or by_some:
         print(
-            f"Unanswered, {len(left_open)} of {maps.answers.shape[1]} questions: "
-            f"{shortened(left_open, most=4)} (n/a in participants.tsv). Each counts as the average "
-            "to be expected from the answers given, and the model is told that it is open; the "
-            "draws do not vary it.",
+            "Open questions are n/a in participants.tsv. Each counts as the average to be expected "
+            "from the answers given, and the model is told that it is open; the draws do not vary "
+            "it.",
             file=sys.stderr,
         )
 

@@ -105,7 +105,8 @@ def test_a_table_may_hold_columns_that_the_model_does_not_ask_for(run, tmp_path,
     told = capsys.readouterr().err
     assert "Ignored columns, which the model does not ask for: income, eTIV.\n" in told
     assert "WARNING: column age: 1 answers (-999) are taken as missing" in told
-    assert "Unanswered, 3 of 4 questions: education, site, age (1 of 2) (n/a in" in told
+    assert "Unanswered by everybody, 2 of 4 questions: education, site.\n" in told
+    assert "Unanswered by some, 1 of 4 questions: age (1 of 2).\n" in told
     answers = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t", index_col=0)
     assert answers.loc["sub-syntheticx2", ["age", "sex"]].tolist() == [60, "female"]
 
@@ -115,7 +116,8 @@ def test_no_answers_are_drawn_from_and_told(run, tmp_path, capsys):
     for i, person in enumerate([[], ["--person", "{}"]]):
         assert cli.main(["generate", str(run.path), *person, "--out", str(tmp_path / str(i))]) == 0
         printed = capsys.readouterr()
-        assert "Unanswered, 4 of 4 questions: age, sex, education, site (n/a in" in printed.err
+        assert "Unanswered, 4 of 4 questions: age, sex, education, site.\n" in printed.err
+        assert "Unanswered by" not in printed.err
         volumes.append(printed.out.splitlines()[:4])
     assert volumes[0] == volumes[1]
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from csegsynth_kit import cli, commands
+from csegsynth_kit.training import pretrained
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
 
@@ -112,15 +113,39 @@ def test_columns_are_called_as_in_the_table(generate, tmp_path, capsys):
     assert "Ignored columns, which the model does not ask for: Gender_Text.\n" in told
 
 
-def test_open_questions_are_counted_by_person_and_cut_short(
-    generate, table, tmp_path, capsys, monkeypatch
-):
+def test_open_questions_are_counted_by_person(generate, tmp_path, capsys):
     path = tmp_path / "people.tsv"
     path.write_text("id\tage\tsite\nx\t30\ta\ny\tn/a\tb\n")
     assert generate("--participants", path, "--n", 3) == 0
     told = capsys.readouterr().err
-    assert "Unanswered, 3 of 4 questions: sex, education, age (1 of 2) (n/a in " in told
-    monkeypatch.setattr(commands, "unanswered", lambda table: list("abcdefg"))
-    assert generate("--participants", path, out="again") == 0
+    assert "Unanswered by everybody, 2 of 4 questions: sex, education.\n" in told
+    assert "Unanswered by some, 1 of 4 questions: age (1 of 2).\n" in told
+    assert told.count("Open questions are n/a in participants.tsv.") == 1
+
+
+def test_only_the_first_of_many_open_questions_are_named(tmp_path, capsys):
+    model = pretrained.load_pretrained("csegsynth-small")
+    first, *others = model.features.questions
+    assert first == "age"
+    path = tmp_path / "people.tsv"
+    path.write_text("id\tage\tsex\nx\t30\tmale\ny\t40\tn/a\n")
+    options = ("--participants", str(path), "--out", str(tmp_path / "out"))
+    assert cli.main(["generate", "csegsynth-small", *options]) == 0
     told = capsys.readouterr().err
-    assert "Unanswered, 7 of 4 questions: a, b, c, d and 3 more (n/a in participants.tsv)." in told
+    left = [name for name in others if name != "sex"]
+    named = ", ".join(left[:4])
+    count = f"{len(left)} of {len(others) + 1} questions"
+    assert f"Unanswered by everybody, {count}: {named} and {len(left) - 4} more.\n" in told
+    assert f"Unanswered by some, 1 of {len(others) + 1} questions: sex (1 of 2).\n" in told
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_ids_that_look_like_a_draw_of_another_are_refused_before_any_is_drawn(
+    generate, tmp_path, capsys, monkeypatch, n
+):
+    monkeypatch.setattr(commands, "generate", None)
+    path = tmp_path / "people.tsv"
+    path.write_text("id\tage\nx\t30\nxdraw01\t40\n")
+    assert generate("--participants", path, "--n", n) == 2
+    assert "Rename one of them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, labels_of
+from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, synthetic_labels
 from csegsynth_kit.constants import MEASURED
-from csegsynth_kit.data.participants import participant_ids
+from csegsynth_kit.data.participants import participant_id, participant_ids
 from csegsynth_kit.errors import ConfigError, TableError
 from csegsynth_kit.maps import SegmentationMaps, volumes_ml
 from csegsynth_kit.models import Family, Rng
@@ -167,11 +167,19 @@ def latents_of(
 
 
 def latents_by_id(model: Family, participant: str, *, n: int, seed: int) -> Tensor:
-    """Return the (n, *latent_shape) latents of an id; each draw is the same for any n."""
+    """Return the (n, *latent_shape) latents of an id, with or without ``sub-``.
+
+    Each draw is the same for any n, and on any device.
+    """
     _check_seed(seed)
-    words = np.frombuffer(hashlib.sha256(participant.encode()).digest()[:16], "<u4").tolist()
-    draws = [Rng(seed, *words, i, total=1).normal(*model.latent_shape) for i in range(n)]
-    return torch.cat(draws)
+    digest = hashlib.sha256(participant_id(participant).encode()).digest()
+    key = [seed, *np.frombuffer(digest[:16], "<u4").tolist()]
+    # Not of torch, whose generator takes 32 bits of a seed: of 100,000 ids some would be alike.
+    draws = [
+        np.random.default_rng([*key, i]).standard_normal(model.latent_shape, dtype=np.float32)
+        for i in range(n)
+    ]
+    return torch.from_numpy(np.stack(draws)).to(model.volume_mean_ml.device)
 
 
 def _check_seed(seed: int) -> None:
@@ -281,8 +289,7 @@ def _labels(table: pd.DataFrame | None, draws: list[Draw]) -> tuple[tuple[str, .
     if table is None:
         labels = tuple(f"sub-synthetic{i + 1:04d}" for i in range(n))
         return labels, pd.DataFrame(index=list(labels))
-    names = [d.answers_of.removeprefix("sub-") or f"{i + 1:04d}" for i, d in enumerate(draws[::n])]
-    labels = tuple(label for name in names for label in labels_of(f"synthetic{name}", n))
+    labels = synthetic_labels([draw.answers_of for draw in draws[::n]], n)
     return labels, table.iloc[np.arange(len(table)).repeat(n)].set_axis(list(labels))
 
 

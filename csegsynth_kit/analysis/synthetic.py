@@ -12,7 +12,7 @@ from csegsynth_kit.data.derivative import require_new
 from csegsynth_kit.data.export import export_bids
 from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.schema import Column
-from csegsynth_kit.errors import CohortError
+from csegsynth_kit.errors import CohortError, ConfigError, TableError
 from csegsynth_kit.maps import SegmentationMaps
 
 
@@ -69,7 +69,17 @@ class SyntheticMaps(SegmentationMaps):
         """Name the maps ``sub-NAMEdraw01`` and so on, a single one ``sub-NAME``.
 
         Each draw is another plausible individual, and hence a participant of its own.
+
+        Raises:
+            ConfigError: for maps of several people, which one name would make draws of one.
         """
+        people = sum(draw.number == 1 for draw in self.draws) if self.draws else len(self)
+        if people > 1:
+            raise ConfigError(
+                f"these are maps of {people} people, and {participant!r} names one",
+                "Leave the name out, and index the table by participant_id; or generate one "
+                "person at a time.",
+            )
         labels = labels_of(participant, len(self))
         return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
 
@@ -83,6 +93,7 @@ class SyntheticMaps(SegmentationMaps):
         Raises:
             CohortError: if maps of these names are there, or both a single and a numbered draw
                 of one name would be.
+            ConfigError: for a name, but several people.
         """
         maps = self if participant is None else self.named(participant)
         require_other_names(Path(out), maps.labels)
@@ -128,6 +139,12 @@ def labels_of(name: str, n: int) -> tuple[str, ...]:
     return (f"sub-{name}",) if n == 1 else tuple(f"sub-{name}draw{i + 1:02d}" for i in range(n))
 
 
+def synthetic_labels(ids: Sequence[str], n: int) -> tuple[str, ...]:
+    """Name n draws of everybody after a ``sub-`` id, or after a number where it is empty."""
+    names = [i.removeprefix("sub-") or f"{k + 1:04d}" for k, i in enumerate(ids)]
+    return tuple(label for name in names for label in labels_of(f"synthetic{name}", n))
+
+
 def require_other_names(out: Path, labels: Sequence[str]) -> None:
     """Refuse names that are taken, and a single draw beside numbered ones of a name.
 
@@ -135,9 +152,16 @@ def require_other_names(out: Path, labels: Sequence[str]) -> None:
 
     Raises:
         CohortError: names what is there.
-        TableError: for a name that cannot be an id.
+        TableError: for a name that cannot be an id, or two that are not told apart.
     """
     ids = [participant_id(label) for label in labels]
+    singles = set(ids)
+    mixed = [label for label in ids if _single(label) != label and _single(label) in singles]
+    if mixed:
+        raise TableError(
+            f"nobody could tell {mixed[0]} from a draw of {_single(mixed[0])}",
+            "Rename one of them: only numbered draws of a name end in draw and a number.",
+        )
     require_new(out, ids)
     there = dict.fromkeys(sorted(path.name for path in out.glob("sub-*")))
     numbered = {_single(name): name for name in reversed(there) if _single(name) != name}

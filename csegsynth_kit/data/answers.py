@@ -116,19 +116,19 @@ def person_of(text: str) -> dict:
     return person
 
 
-def unanswered(table: pd.DataFrame) -> list[str]:
-    """Name the open questions, those of everybody first.
+def unanswered(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Name the questions that everybody leaves open, and those that some do.
 
     Args:
-        table: Answers, one row per map.
+        table: Answers, one row per person.
 
     Returns:
-        A name each, with how many of the rows leave it open where not all do.
+        Two lists; names in the second come with how many of the people leave them open.
     """
     counts = table.isna().sum()
-    everywhere = [name for name, count in counts.items() if count == len(table)]
-    here_and_there = [f"{n} ({c} of {len(table)})" for n, c in counts.items() if 0 < c < len(table)]
-    return [*everywhere, *here_and_there]
+    by_all = [name for name, count in counts.items() if count == len(table)]
+    by_some = [f"{n} ({c} of {len(table)})" for n, c in counts.items() if 0 < c < len(table)]
+    return by_all, by_some
 
 
 def question_words(features: Features) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def require_new(out: Path, ids: Sequence[str]) -> None:
             f"holds {there[0]} already", "Choose another folder or other labels.", out
         )
     for name in ("participants", "volumes"):
-        _described(out / f"{name}.json")
+        read_description(out / f"{name}.json")
         named = _table(out / f"{name}.tsv")
         there = [] if named is None else [i for i in ids if i in named.index]
         if there:
@@ -72,17 +72,29 @@ def append(out: Path, name: str, rows: pd.DataFrame, columns: tuple[Column, ...]
     """Add rows to ``NAME.tsv`` and describe its columns in ``NAME.json``."""
     path = out / f"{name}.tsv"
     old = _table(path)
-    write_tsv(path, rows if old is None else pd.concat([old.replace("n/a", np.nan), rows]))
+    if old is not None:
+        # As objects: a whole number would become a fraction beside rows without one.
+        rows = pd.concat([old.replace("n/a", np.nan), rows.astype(object)])
+    write_tsv(path, rows)
     described = {c.name: c.to_bids() for c in columns if c.name in rows}
     if described:
-        write_json(out / f"{name}.json", _described(out / f"{name}.json") | described)
+        write_json(out / f"{name}.json", read_description(out / f"{name}.json") | described)
 
 
 def _table(path: Path) -> pd.DataFrame | None:
     """Read a table as text, or return None if there is none."""
     if not path.exists():
         return None
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError as error:
+        raise CohortError("is empty", "Remove it, or choose another folder.", path) from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise CohortError(
+            f"is not a table in UTF-8 ({str(error).strip()})",
+            "Mend it, or choose another folder.",
+            path,
+        ) from error
     if _ID not in table:
         raise CohortError(
             f"has no column {_ID}", "Rename the file, or choose another folder.", path
@@ -90,10 +102,24 @@ def _table(path: Path) -> pd.DataFrame | None:
     return table.set_index(_ID)
 
 
-def _described(path: Path) -> dict:
+def read_description(path: Path) -> dict:
+    """Read a JSON object; empty if there is no file.
+
+    Raises:
+        CohortError: if it is something else.
+    """
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CohortError(f"is not valid JSON ({error})", "Mend it or remove it.", path) from error
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CohortError(
+            f"is not valid JSON in UTF-8 ({error})", "Mend it or remove it.", path
+        ) from error
+    if not isinstance(described, dict):
+        raise CohortError(
+            f"holds {json.dumps(described)[:40]}, which is no JSON object",
+            "Mend it or remove it.",
+            path,
+        )
+    return described

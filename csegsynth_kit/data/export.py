@@ -1,7 +1,6 @@
 """Writing maps as a BIDS derivative, one participant at a time."""
 
 import importlib.metadata
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 
 from csegsynth_kit.constants import CSF_DEFINITIONS, LABELS, MEASURED, TISSUES
-from csegsynth_kit.data.derivative import VOLUMES, append, require_new, rows_of
+from csegsynth_kit.data.derivative import VOLUMES, append, read_description, require_new, rows_of
 from csegsynth_kit.data.files import require_folder, write_json, write_tsv
 from csegsynth_kit.data.nifti import write_nifti
 from csegsynth_kit.data.participants import participant_id
@@ -76,8 +75,8 @@ def export_bids(
         ``out``.
 
     Raises:
-        ConfigError: for an unknown CSF definition or dtype, sidecar entries that clash, or a place
-            where no folder can be written.
+        ConfigError: for an unknown CSF definition or dtype, sidecar entries that clash or are not
+            one per map, or a place where no folder can be written.
         CohortError: if ids repeat, a participant exists already, or the data set in ``out``
             is of another kind.
         TableError: if a label cannot be a participant id, or a participant has no row.
@@ -85,7 +84,7 @@ def export_bids(
     export = _Export(
         Path(out), synthetic, csf_definition, dict(extra or {}), each or [{}] * len(maps), dtype
     )
-    _check_options(export)
+    _check_options(export, len(maps))
     require_folder(export.out)
     ids = _ids(maps, export.out)
     existing = _existing(export)
@@ -110,7 +109,7 @@ def export_bids(
     return export.out
 
 
-def _check_options(export: _Export) -> None:
+def _check_options(export: _Export, n: int) -> None:
     if export.csf_definition not in CSF_DEFINITIONS:
         raise ConfigError(
             f"there is no definition of CSF {export.csf_definition!r}",
@@ -118,6 +117,11 @@ def _check_options(export: _Export) -> None:
         )
     if export.dtype not in ("uint8", "float32"):
         raise ConfigError(f"maps cannot be stored as {export.dtype!r}", "Use uint8 or float32.")
+    if len(export.each) != n:
+        raise ConfigError(
+            f"there are {len(export.each)} sets of further entries for {n} maps",
+            "Give one for each, or none.",
+        )
     clash = sorted(set(_OWN_KEYS) & set().union(export.extra, *export.each))
     if clash:
         raise ConfigError(f"extra entries {clash} are written by the export", "Rename them.")
@@ -145,10 +149,7 @@ def _existing(export: _Export) -> dict | None:
                 export.out,
             )
         return None
-    try:
-        existing = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CohortError(f"is not valid JSON ({error})", "Mend it or remove it.", path) from error
+    existing = read_description(path)
     ours = {"Synthetic": export.synthetic, "CsfDefinition": export.csf_definition}
     theirs = {key: existing.get(key) for key in ours}
     if theirs != ours:

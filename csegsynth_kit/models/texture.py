@@ -68,10 +68,6 @@ class Texture(nn.Module):
         """How many standard normal numbers give a texture."""
         return 2 * _T * self.waves
 
-    def forward(self, logits: Tensor, amplitudes: Tensor) -> Tensor:
-        """Add texture to (N, T, X, Y, Z) logits, given (N, length) standard normal numbers."""
-        return self.added(logits, self.fields(amplitudes))
-
     @_precise
     def added(self, logits: Tensor, fields: Tensor) -> Tensor:
         """Undo the blur of logits and add fields, both (N, T, X, Y, Z)."""

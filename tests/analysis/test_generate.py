@@ -1,5 +1,6 @@
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,25 @@ def test_latents_by_id_depend_on_seed_id_and_draw_alone(model):
     assert len(latents.unique(dim=0)) == 9
     assert latents.mean().abs() < 5 / latents.numel() ** 0.5
     assert 0.8 < latents.std() < 1.2
+
+
+def test_latents_by_id_are_told_apart_where_seeds_of_32_bits_are_not(model):
+    """Of these two ids, torch's generators have the same state."""
+    one, other = (latents_by_id(model, i, n=1, seed=0) for i in ("sub-021794", "sub-044570"))
+    assert not torch.equal(one, other)
+
+
+def test_an_id_is_the_same_with_and_without_its_prefix(model):
+    bare, full = (latents_by_id(model, i, n=2, seed=1) for i in ("a", "sub-a"))
+    assert torch.equal(bare, full)
+
+
+def test_latents_by_id_are_where_the_model_is(model):
+    assert latents_by_id(model, "a", n=2, seed=1).shape == (2, *model.latent_shape)
+    elsewhere = SimpleNamespace(
+        latent_shape=(3, 4), volume_mean_ml=torch.zeros(3, device=torch.device("meta"))
+    )
+    assert latents_by_id(elsewhere, "a", n=2, seed=1).device.type == "meta"
 
 
 @pytest.mark.parametrize("given", [PERSON, [PERSON], people("a", "a")])

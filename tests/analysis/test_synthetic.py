@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from csegsynth_kit.analysis.generate import generate, generate_shared
+from csegsynth_kit.analysis.synthetic import synthetic_labels
 from csegsynth_kit.data.raw_table import MISSING
-from csegsynth_kit.errors import CohortError
+from csegsynth_kit.errors import CohortError, ConfigError, TableError
 
 PEOPLE = pd.DataFrame(
     {"age": [30.0, 71.0], "sex": ["male", None], "education": ["low", "high"], "site": ["a", "b"]},
@@ -93,3 +94,35 @@ def test_single_and_numbered_draws_of_a_name_are_not_mixed(model, tmp_path, firs
     assert "Choose another name or another folder" in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
     generate(model, n=then).to_bids(tmp_path, "xy")
+
+
+@pytest.mark.parametrize(
+    ("n", "ids"), [(1, ["x", "xdraw01"]), (1, ["x-draw123", "b", "x"]), (2, ["xdraw02", "x"])]
+)
+def test_ids_that_look_like_a_draw_of_another_are_refused(model, tmp_path, n, ids):
+    people = PEOPLE.iloc[[0] * len(ids)].set_axis(pd.Index(ids, name="participant_id"))
+    with pytest.raises(
+        TableError, match=r"tell sub-\w+draw\d+ from a draw of sub-syntheticx.*Rename"
+    ):
+        generate(model, people, n=n).to_bids(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_name_is_not_given_to_several_people(model, tmp_path, n):
+    for maps in (generate(model, PEOPLE, n=n), generate_shared(model, PEOPLE)):
+        with pytest.raises(ConfigError, match=r"maps of 2 people, and 'p' names one\. Leave the"):
+            maps.to_bids(tmp_path / "out", "p")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_are_named_by_id_else_by_number(model):
+    expected = ("sub-syntheticx1draw01", "sub-syntheticx1draw02")
+    assert synthetic_labels(["sub-x1", ""], 2) == (
+        *expected,
+        "sub-synthetic0002draw01",
+        "sub-synthetic0002draw02",
+    )
+    assert synthetic_labels(["", "sub-02"], 1) == ("sub-synthetic0001", "sub-synthetic02")
+    for n in (1, 2):
+        assert generate(model, PEOPLE, n=n).labels == synthetic_labels(["sub-x1", "sub-02"], n)

@@ -125,10 +125,10 @@ def test_what_the_shell_left_of_json_is_shown_with_the_remedy():
         person_of("[71]")
 
 
-def test_open_questions_are_counted():
+def test_questions_open_for_everybody_are_told_from_those_open_for_some():
     table = pd.DataFrame({"age": [30, None], "sex": ["male", "female"], "site": [None, None]})
-    assert unanswered(table) == ["site", "age (1 of 2)"]
-    assert unanswered(table[["sex"]]) == []
+    assert unanswered(table) == (["site"], ["age (1 of 2)"])
+    assert unanswered(table[["sex"]]) == ([], [])
 
 
 def test_questions_are_told_with_units_and_the_answers_seen(features):

@@ -172,6 +172,15 @@ def test_volumes_are_described_and_grow(tmp_path):
     assert described["wm_ml"]["Units"] == "mL"
 
 
+def test_whole_numbers_stay_whole_beside_rows_without_them(tmp_path):
+    out = tmp_path / "out"
+    for label, volumes in (("a", {"wm_ml": [1.5]}), ("b", {"draw": [2], "wm_ml": [0.25]})):
+        table = pd.DataFrame(volumes, index=[label])
+        export_bids(some_maps([label]), out, volumes=table, **OPTIONS)
+    expected = "participant_id\twm_ml\tdraw\nsub-a\t1.5\tn/a\nsub-b\t0.25\t2\n"
+    assert (out / "volumes.tsv").read_text() == expected
+
+
 def test_descriptions_of_columns_that_others_brought_stay(tmp_path):
     out = tmp_path / "out"
     for label, column in (("a", "age"), ("b", "BMI")):
@@ -187,6 +196,11 @@ def test_descriptions_of_columns_that_others_brought_stay(tmp_path):
         ("volumes.tsv", "participant_id\twm_ml\nsub-a\t1\n", "has a row of sub-a already"),
         ("volumes.tsv", "name\twm_ml\nsub-a\t1\n", "has no column participant_id"),
         ("volumes.json", "{", "is not valid JSON"),
+        ("participants.tsv", "", "is empty. Remove it"),
+        ("volumes.tsv", "\n", "is empty. Remove it"),
+        ("participants.tsv", "participant_id\nx\ty\tz\nx\ty\tz\tw\n", "is not a table"),
+        ("participants.json", "[]", r"holds \[\], which is no JSON object. Mend it"),
+        ("dataset_description.json", "null", "holds null, which is no JSON object"),
     ],
 )
 def test_tables_that_cannot_grow_are_refused_before_anything_is_written(
@@ -208,6 +222,9 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path)
         export_bids(maps, tmp_path / "out", synthetic=True, csf_definition="all")
     with pytest.raises(ConfigError, match="float16"):
         export_bids(maps, tmp_path / "out", dtype="float16", **OPTIONS)
+    for each in ([{"Draw": 1}], [{"Draw": 1}] * 3):
+        with pytest.raises(ConfigError, match=f"{len(each)} sets of further entries for 2 maps"):
+            export_bids(maps, tmp_path / "out", each=each, **OPTIONS)
     with pytest.raises(ConfigError, match="Grid"):
         export_bids(maps, tmp_path / "out", extra={"Grid": 1}, **OPTIONS)
     with pytest.raises(CohortError, match="several maps would become sub-1"):

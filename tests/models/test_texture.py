@@ -18,6 +18,10 @@ def drawn(n, texture, seed=0):
     return Rng(seed, total=n).normal(texture.length)
 
 
+def textured(texture, logits, amplitudes):
+    return texture.added(logits, texture.fields(amplitudes))
+
+
 def planted(*, size=1.0, longest=8, shortest=4):
     """A texture whose waves are between so many voxels long, larger on one side of the grid."""
     texture = Texture(GRID, 2, WAVES)
@@ -50,7 +54,7 @@ def test_fields_have_variance_1_and_the_covariance_of_their_waves():
 
 def test_before_it_is_fitted_it_changes_nothing():
     texture, logits = Texture(GRID, 2, WAVES), smooth_logits(3)
-    assert torch.equal(texture(logits, drawn(3, texture)), logits)
+    assert torch.equal(textured(texture, logits, drawn(3, texture)), logits)
 
 
 @pytest.mark.parametrize("sizes", [(2.0, 2.0, 2.0, 2.0), (1.0, 2.0, 0.5, 3.0)])
@@ -77,12 +81,12 @@ def thin_shells(n):
 @pytest.mark.parametrize("heads", [smooth_logits, thin_shells])
 def test_a_fit_finds_the_planted_variance_and_wavelengths(heads):
     truth, logits = planted(longest=10, shortest=6), heads(96)
-    maps = truth(logits, drawn(96, truth, seed=5)).softmax(1)
+    maps = textured(truth, logits, drawn(96, truth, seed=5)).softmax(1)
     found = Texture(GRID, 2, 64)
     # Many small chunks: a fit in which all of them had the same textures would follow these.
     pairs = list(zip(maps.split(4), logits.split(4), strict=True))
     found.fit(pairs, drawn(96, found, seed=6))
-    again = found(logits, drawn(96, found, seed=7)).softmax(1)
+    again = textured(found, logits, drawn(96, found, seed=7)).softmax(1)
     variance = [
         average_pool((x - logits.softmax(1)).square(), 2).mean((0, 1)) for x in (maps, again)
     ]
@@ -99,7 +103,7 @@ def test_a_fit_finds_the_planted_variance_and_wavelengths(heads):
 def test_an_empty_difference_asks_for_no_texture():
     logits, texture = smooth_logits(8), Texture(GRID, 2, WAVES)
     texture.fit([(logits.softmax(1), logits)], drawn(8, texture))
-    change = texture(logits, drawn(8, texture)).softmax(1) - logits.softmax(1)
+    change = textured(texture, logits, drawn(8, texture)).softmax(1) - logits.softmax(1)
     assert float(change.abs().mean()) < 0.005
 
 
@@ -120,7 +124,7 @@ def test_what_all_maps_have_beyond_their_reconstructions_is_no_texture():
 
 def test_low_precision_does_not_reach_the_texture():
     texture, logits = planted(), smooth_logits(2)
-    expected = texture(logits, drawn(2, texture))
+    expected = textured(texture, logits, drawn(2, texture))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = texture(logits, drawn(2, texture))
+        found = textured(texture, logits, drawn(2, texture))
     assert torch.equal(found, expected)

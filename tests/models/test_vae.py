@@ -77,7 +77,8 @@ def test_generation_feeds_prior_draws_plus_shift_to_the_generator():
     noise = Rng(0, total=4).normal(*model.latent_shape)
     z = model.prior(noise[:, : model.code_length], batch.features)
     logits = model.generator(z + model.decoder_shift(batch.features))
-    expected = model.texture(logits, noise[:, model.code_length :]).softmax(1)
+    fields = model.texture.fields(noise[:, model.code_length :])
+    expected = model.texture.added(logits, fields).softmax(1)
     torch.testing.assert_close(model.generate(noise, batch.features), expected)
 
 
