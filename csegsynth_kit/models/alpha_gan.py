@@ -5,7 +5,7 @@ critic D scores maps, the code critic K scores codes. CSegSynth adds T(z, c), wh
 random code z by a person's features c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.models import compact, losses, published, terms
-from csegsynth_kit.models.base import Batch, GroupLoss, Rng
+from csegsynth_kit.models.base import Batch, GroupLoss, Rng, TrainingSet
 from csegsynth_kit.models.codes import CodeConfig, CodeFamily
 
 
@@ -71,6 +71,9 @@ class AlphaGANConfig(CodeConfig):
         triplet_negative: ``participant``: another participant's features, margin their true
             distance, no gradient; ``reference``: the own features plus noise, no margin, with
             gradient, as published.
+        prior_restart: Pre-training only. Generate from the mean and the variance that codes of
+            training maps have, entry by entry, taken anew after every epoch. K asks for N(0, I),
+            but hardly holds long trainings there, and volumes drift with the codes.
         unconditional: Objective of pre-training.
         conditional: Objective of fine-tuning.
     """
@@ -81,6 +84,7 @@ class AlphaGANConfig(CodeConfig):
     volume_unit: Literal["sd", "mm3"] = "sd"
     code_term: Literal["gaussian", "energy", "off"] = "energy"
     triplet_negative: Literal["participant", "reference"] = "participant"
+    prior_restart: bool = False
     unconditional: Objective = Objective()
     conditional: Objective = Objective(volume=1.0)
 
@@ -89,6 +93,7 @@ class AlphaGAN(CodeFamily):
     """alpha-GAN without features, CSegSynth with them."""
 
     conditional_parts = ("transform.",)
+    rebuilt_parts = ("prior_",)
 
     def __init__(self, config: AlphaGANConfig, features: Features | None = None):
         super().__init__(config, features)
@@ -103,6 +108,9 @@ class AlphaGAN(CodeFamily):
             self.code_critic = compact.CompactCodeCritic(self.used, c.hidden)
         if self.conditional:
             self.transform = self.new_transform()
+        elif c.prior_restart:
+            self.register_buffer("prior_mean", torch.zeros(self.code_length))
+            self.register_buffer("prior_sd", torch.ones(self.code_length))
 
     @property
     def reader(self) -> compact.ComponentReader:
@@ -129,6 +137,28 @@ class AlphaGAN(CodeFamily):
         """Map (N, T, X, Y, Z) maps to (N, L) codes."""
         return self.without_spare(self.encoder(maps))
 
+    def code(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Map latents to the codes (N, L) to generate from."""
+        code = self._standard_code(latents, features)
+        return code * self.prior_sd + self.prior_mean if self._follows else code
+
+    def _standard_code(self, latents: Tensor, features: Tensor | None) -> Tensor:
+        """Codes to train with, where K wants codes to be."""
+        return super().code(latents, features)
+
+    @property
+    def _follows(self) -> bool:
+        return not self.conditional and self.config.prior_restart
+
+    @torch.no_grad()
+    def settle(self, training: TrainingSet) -> Iterable[str]:
+        """Fit the prior to the present codes, besides what all families with a code fit."""
+        if self._follows:
+            codes = torch.cat([self.encode(maps) for maps in training.maps()])
+            self.prior_mean.copy_(codes.mean(0))
+            self.prior_sd.copy_(codes.std(0))
+        return super().settle(training)
+
     def _judged(self, code: Tensor) -> Tensor:
         """Let the code critic see the entries that pre-training uses."""
         return self.code_critic(code[:, : self.used])
@@ -142,7 +172,7 @@ class AlphaGAN(CodeFamily):
         goal = self.objective
         encoded = self.encode(batch.maps)
         latents = [rng.normal(*self.latent_shape) for _ in range(self.draws_per_person)]
-        codes = [self.code(z, batch.features) for z in latents]
+        codes = [self._standard_code(z, batch.features) for z in latents]
         logits = self.generator(torch.cat([encoded, *codes])).float().chunk(1 + len(codes))
         reconstruction = logits[0]
         # Critics would tell maps without texture at a glance; it is no error of reconstruction.

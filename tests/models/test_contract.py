@@ -221,6 +221,35 @@ def test_a_settled_transform_forgets_what_it_learned_and_follows_the_codes(resta
     assert bool((moved.abs() > 0.1).any()) is restart
 
 
+def test_a_settled_prior_generates_from_the_codes_of_training_maps():
+    config = replace(SMALL["csegsynth", "compact"], prior_restart=True)
+    model, training = fitted(config)
+    with torch.no_grad():
+        model.encoder.axes.mul_(1.5)
+        model.encoder.offset.add_(0.5)
+    _, batch = model_and_batch(config, conditional=False)
+    before = list(model.losses(batch, Rng(0, total=4), 5))
+    model.settle(training)
+    codes = torch.cat([model.encode(maps) for maps in training.maps()])
+    drawn = model.code(torch.randn(20_000, *model.latent_shape), None)
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.std(0), codes.std(0), atol=0.05, rtol=0)
+    after = list(model.losses(batch, Rng(0, total=4), 5))
+    code_critic = [[t for g, t in each if g == "code_critic"] for each in (before, after)]
+    assert code_critic[0] == code_critic[1]  # K asks for standard normal codes all the same
+    assert code_critic[0]
+
+
+def test_a_conditional_model_starts_from_one_with_a_prior_of_its_own():
+    config = replace(SMALL["csegsynth", "compact"], prior_restart=True)
+    base, _ = fitted(config)
+    features, _ = training_set(config, True)
+    model = build(config, features)
+    new = model.start_from(base.state_dict())
+    assert all(name.startswith("transform.") for name in new)
+    assert not any(name.startswith("prior_") for name in model.state_dict())
+
+
 def test_settling_fits_the_texture_to_the_present_reconstructions():
     model, training = fitted(SMALL["csegsynth", "compact"])
     before = model.texture.size.clone()

@@ -86,13 +86,13 @@ _TINY = Preset(
 
 
 def _following(preset: Preset) -> Preset:
-    """Let generator and encoder learn more from larger cohorts, and T follow them.
+    """Let generator and encoder learn more from larger cohorts, and prior and T follow them.
 
     Nobody's answers are hidden: T forgets what it learns from that whenever it restarts.
     """
     return replace(
         preset,
-        model=replace(preset.model, regression_restart=True),
+        model=replace(preset.model, prior_restart=True, regression_restart=True),
         finetune=replace(
             preset.finetune,
             steps=300,
