@@ -2,14 +2,18 @@
 
 A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
 width of its own per row. Rows in which nothing reaches a thousandth of what the largest row has
-are left out, and so are columns of zeros, which are code entries not in use. Templates, component
-scores and mean maps are stored relative to the background, whose rows vanish with it, and
-templates only where training maps differ at all: elsewhere they hold what an optimizer strays.
+are left out, and so are columns of zeros, which are code entries not in use; one bit each tells
+which are there. Templates, component scores and mean maps are stored relative to the background,
+whose rows vanish with it, and templates only where training maps differ at all: elsewhere they
+hold what an optimizer strays. Mean maps are one constant outside the head, and offsets of
+component scores make up for what rounding takes from the scores of the mean map.
 What this costs is measured with every packing; see ``benchmarks/packaged_weights.py``.
 """
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,12 +25,14 @@ _LARGE = 200_000
 _STEPS = 127
 #: Rows below this part of the largest row are 0.
 _NEGLIGIBLE = 1e-3
-_TEMPLATES, _AXES = "templates.weight", ".axes"
+_TEMPLATES, _AXES, _OFFSET = "templates.weight", ".axes", ".offset"
 #: Matrices with one block of rows, or of columns, per tissue. Adding the same to all tissues of
 #: a voxel changes nothing: templates end in a softmax, scores read logarithms that sum to 0.
 _BY_TISSUE = (_TEMPLATES, _AXES)
 #: Mean maps (1, T, X, Y, Z), which end in a softmax as well.
 _MEANS = ("fine_mean", "coarse_mean")
+#: Voxels of mean maps are outside the head where all logits are this close to the constant.
+_ALIKE = 0.02
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -37,6 +43,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         RunError: for numbers that half precision cannot hold.
     """
     packed: dict[str, Tensor] = {}
+    tensors = {**tensors, **_moved_offsets(tensors)}
     varying = [_in_use(t) for name, t in tensors.items() if name.endswith(_AXES)]
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
@@ -49,7 +56,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 matrix = _relative_to_background(matrix)
             packed |= {f"{name}/{part}": t for part, t in _in_steps(matrix).items()}
         elif name.endswith(_MEANS):
-            packed[f"{name}/relative"] = (tensor - tensor[:, -1:])[:, :-1].half()
+            packed |= {f"{name}/{part}": t for part, t in _inside(tensor).items()}
         elif tensor.abs().max() > _HALF_MAX:
             raise RunError(
                 f"tensor {name} reaches {float(tensor.abs().max()):.3g}, beyond half precision",
@@ -69,10 +76,11 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
             tensors[name] = tensor
         elif kind == "half":
             tensors[name] = tensor.float()
-        elif kind == "relative":
-            tensors[name] = torch.cat([tensor.float(), torch.zeros_like(tensor[:, :1]).float()], 1)
+        elif kind == "inside":
+            parts = ("outside", "voxels", "shape")
+            tensors[name] = _from_inside(tensor, *(packed[f"{name}/{part}"] for part in parts))
         elif kind == "steps":
-            parts = ("width", "rows", "columns", "shape")
+            parts = ("width", "largest", "rows", "columns", "shape")
             tensors[name] = _from_steps(tensor, *(packed[f"{name}/{part}"] for part in parts))
     return tensors
 
@@ -83,6 +91,19 @@ def _in_use(axes: Tensor) -> Tensor:
     return size > _NEGLIGIBLE * size.max()
 
 
+def _moved_offsets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Offsets (L,) with which the mean map keeps its scores when axes are rounded."""
+    means = [mean for name, mean in tensors.items() if name.endswith("coarse_mean")]
+    moved: dict[str, Tensor] = {}
+    for name, axes in tensors.items():
+        offset = name.removesuffix(_AXES) + _OFFSET
+        if means and name.endswith(_AXES) and offset in tensors and axes.numel() > _LARGE:
+            exact = _relative_to_background(axes.float())
+            lost = exact - _from_steps(**_in_steps(exact))
+            moved[offset] = tensors[offset] + lost @ means[0].float().flatten()
+    return moved
+
+
 def _relative_to_background(matrix: Tensor) -> Tensor:
     """Subtract the block of the background, the last one along the longer side, from all."""
     long = 0 if matrix.shape[0] >= matrix.shape[1] else 1
@@ -90,29 +111,75 @@ def _relative_to_background(matrix: Tensor) -> Tensor:
     return (blocks - blocks.narrow(long, len(TISSUES) - 1, 1)).flatten(long, long + 1)
 
 
+def _inside(mean: Tensor) -> dict[str, Tensor]:
+    """Take a mean map (1, T, X, Y, Z) apart into logits inside the head and those outside.
+
+    The median finds the constant, as most voxels are outside. What is stored is the mean over
+    them: shares of tissues are tiny there, but over so many voxels they add up to milliliters.
+    """
+    relative = (mean.float() - mean[:, -1:].float())[0, :-1].flatten(1)
+    middle = relative.median(1, keepdim=True).values
+    voxels = ((relative - middle).abs() > _ALIKE).any(0)
+    return {
+        "inside": relative[:, voxels].half(),
+        "outside": relative[:, ~voxels].mean(1).nan_to_num(),  # there may be none
+        "voxels": _bits(voxels),
+        "shape": torch.tensor(mean.shape),
+    }
+
+
+def _from_inside(inside: Tensor, outside: Tensor, voxels: Tensor, shape: Tensor) -> Tensor:
+    _, tissues, *space = shape.tolist()
+    found = torch.zeros(tissues, math.prod(space))
+    found[:-1] = outside[:, None]
+    found[:-1, _mask(voxels, found.shape[1])] = inside.float()
+    return found.reshape(*shape.tolist())
+
+
 def _in_steps(matrix: Tensor) -> dict[str, Tensor]:
     """Take a matrix apart into steps, their widths, the rows and columns that count, its shape."""
     rows = _long_side_first(matrix)
-    largest = rows.abs().amax(1)
-    kept = (largest > _NEGLIGIBLE * largest.max()).nonzero().squeeze(1)
-    columns = rows.any(0).nonzero().squeeze(1)
-    width = largest[kept] / _STEPS
+    size = rows.abs().amax(1)
+    largest = size.max()
+    kept = size > _NEGLIGIBLE * largest
+    columns = rows.any(0)
+    width = (size[kept] / largest).half()
+    steps = rows[kept][:, columns] / _widths(width, largest)
     return {
-        "steps": (rows[kept][:, columns] / width[:, None]).round().to(torch.int8),
+        "steps": steps.round().to(torch.int8),
         "width": width,
-        "rows": kept.to(torch.int32),
-        "columns": columns.to(torch.int32),
+        "largest": largest,
+        "rows": _bits(kept),
+        "columns": _bits(columns),
         "shape": torch.tensor(matrix.shape),
     }
 
 
 def _from_steps(
-    steps: Tensor, width: Tensor, rows: Tensor, columns: Tensor, shape: Tensor
+    steps: Tensor, width: Tensor, largest: Tensor, rows: Tensor, columns: Tensor, shape: Tensor
 ) -> Tensor:
     height, breadth = shape.tolist()
     found = torch.zeros(max(height, breadth), min(height, breadth))
-    found[rows.long()[:, None], columns.long()] = steps.float() * width[:, None]
+    kept, used = (
+        _mask(bits, n).nonzero().squeeze(1)
+        for bits, n in zip((rows, columns), found.shape, strict=True)
+    )
+    found[kept[:, None], used] = steps.float() * _widths(width, largest)
     return found if height >= breadth else found.T.contiguous()
+
+
+def _widths(width: Tensor, largest: Tensor) -> Tensor:
+    """Widths (rows, 1) of steps, from half-precision parts of the largest row's."""
+    return width.float()[:, None] * (largest / _STEPS)
+
+
+def _bits(mask: Tensor) -> Tensor:
+    """Put a mask (n,) into bytes (n / 8,); :func:`_mask` inverts it."""
+    return torch.from_numpy(np.packbits(mask.numpy()))
+
+
+def _mask(bits: Tensor, count: int) -> Tensor:
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).bool()
 
 
 def _long_side_first(matrix: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from csegsynth_kit.training.runs import Run, model_from
 FOLDER = Path(__file__).parents[1] / "weights"
 #: What tells a simulated cohort from all others.
 COHORT_CARD = ("simulated", "structural_truth", "n", "age", "effects", "missing", "seed", "grid")
-#: Parts that only training needs.
-_CRITICS = ("critic.", "code_critic.")
+#: Parts that only training needs: critics, and the spread of codes about a posterior's mean.
+_TRAINING_ONLY = ("critic.", "code_critic.", "encoder.log_variance.")
 
 
 def pretrained_names(folder: Path = FOLDER) -> list[str]:
@@ -64,7 +64,7 @@ def load_pretrained(
     card = pretrained_card(name, folder=folder)
     path = _file(name, card, folder)
     tensors, meta = checkpoint.read(path)
-    model = model_from(unpack(tensors), meta, path, without=_CRITICS)
+    model = model_from(unpack(tensors), meta, path, without=_TRAINING_ONLY)
     model.card |= {"weights": name, "statement": card["statement"]}
     return model.to(device)
 
@@ -152,7 +152,9 @@ def pretrained_weights(name: str, *, folder: Path = FOLDER) -> dict[str, torch.T
 def save_pretrained(run: Run, name: str, card: Mapping, *, folder: Path = FOLDER) -> Path:
     """Pack the best weights of a run, and write them with their card.
 
-    Conditional models are packed without their critics: nothing is trained further from them.
+    Conditional models are packed without what only training needs, as nothing is trained further
+    from them: encoding and reconstructing take the mean of a posterior. ``start_from`` refuses
+    weights that lack such parts.
 
     Args:
         run: A finished run.
@@ -166,7 +168,7 @@ def save_pretrained(run: Run, name: str, card: Mapping, *, folder: Path = FOLDER
     tensors, meta = checkpoint.read(run.best())
     tensors = checkpoint.with_prefix(tensors, "model")
     if meta["stage"] == "finetune":
-        tensors = {n: t for n, t in tensors.items() if not n.startswith(_CRITICS)}
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(_TRAINING_ONLY)}
     path = folder / f"{name}.safetensors"
     checkpoint.write(path, pack(tensors), meta)
     write_json(folder / f"{name}.json", {**card, "sha256": _sha256(path), "run": run.path.name})

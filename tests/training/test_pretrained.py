@@ -27,7 +27,7 @@ from csegsynth_kit.training.pretrained import (
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import toy_cohort
-from tests.training.jobs import toy_preset
+from tests.training.jobs import toy_preset, train
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,55 @@ def test_rows_and_columns_that_do_nothing_take_no_space():
     assert not found[300:].any()
 
 
+@pytest.mark.parametrize("count", [1, 8, 1003])
+def test_which_rows_are_there_takes_one_bit_each(count, monkeypatch):
+    monkeypatch.setattr(packing, "_LARGE", 0)
+    generator = torch.Generator().manual_seed(count)
+    matrix = (
+        torch.randn(count, 1, generator=generator).sign() * torch.arange(count).fmod(3)[:, None]
+    )
+    packed = pack({"matrix": matrix})
+    assert packed["matrix/rows"].dtype == torch.uint8
+    assert len(packed["matrix/rows"]) == (count + 7) // 8
+    torch.testing.assert_close(unpack(packed)["matrix"], matrix, rtol=1e-3, atol=0)
+
+
+def test_mean_maps_are_one_constant_outside_the_head():
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.tensor([-7.0, -7.1, -7.2, 0.0]).reshape(1, 4, 1, 1, 1).repeat(1, 1, 11, 14, 10)
+    mean = mean + torch.empty_like(mean).uniform_(-0.005, 0.005, generator=generator)
+    mean[:, :, 3:8, 4:10, 2:7] = torch.randn(1, 4, 5, 6, 5, generator=generator)
+    packed = pack({"generator.fine_mean": mean})
+    assert packed["generator.fine_mean/inside"].shape == (3, 5 * 6 * 5)
+    found, expected = unpack(packed)["generator.fine_mean"].softmax(1), mean.softmax(1)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, rtol=0.025, atol=1e-3)
+    space = (-3, -2, -1)
+    torch.testing.assert_close(found.sum(space), expected.sum(space), rtol=2e-4, atol=0)
+    assert found[0, :, 0, 0, 0].equal(found[0, :, -1, -1, -1])
+
+
+def test_a_mean_map_without_an_outside_comes_back_whole():
+    mean = torch.randn(1, 4, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    found = unpack(pack({"coarse_mean": mean}))["coarse_mean"]
+    torch.testing.assert_close(found.softmax(1), mean.softmax(1), atol=0.02, rtol=0)
+
+
+def test_the_mean_map_keeps_its_component_scores(monkeypatch):
+    monkeypatch.setattr(packing, "_LARGE", 100)
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(1, 4, 5, 6, 7, generator=generator)
+    mean = mean - mean.mean(1, keepdim=True)
+    axes, offset = (torch.randn(*n, generator=generator) for n in ((12, 840), (12,)))
+    weights = {"encoder.axes": axes, "encoder.offset": offset, "generator.coarse_mean": mean}
+    found = unpack(pack(weights))
+    scores = found["encoder.axes"] @ mean.flatten() + found["encoder.offset"]
+    rounded = found["encoder.axes"] @ mean.flatten() + offset
+    expected = axes @ mean.flatten() + offset
+    torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
+    assert (rounded - expected).abs().max() > 0.05
+
+
 def test_what_all_tissues_share_takes_no_space():
     generator = torch.Generator().manual_seed(0)
     templates = torch.randn(4 * 700, 100, generator=generator)
@@ -132,6 +181,23 @@ def test_a_conditional_model_is_packed_without_its_critics(run, card, tmp_path):
     assert not [name for name in checkpoint.read(path)[0] if "critic" in name]
     names = pretrained_weights("toy", folder=tmp_path)
     assert any(name.startswith("generator.") for name in names)
+
+
+def test_c_vae_encodes_and_reconstructs_without_the_spread_of_its_codes(tmp_path):
+    cohort = toy_cohort(tmp_path / "cohort", 24)
+    run = train(cohort.path, tmp_path / "runs", toy_preset("cvae", epochs=1))
+    path = save_pretrained(run, "toy", {"statement": "Toy weights."}, folder=tmp_path)
+    assert not [name for name in checkpoint.read(path)[0] if "encoder.log_variance" in name]
+    packed, whole = load_pretrained("toy", folder=tmp_path), run.load_model()
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 4, *packed.config.grid.shape, generator=generator).softmax(1)
+    inputs = torch.ones(3, whole.n_inputs)
+    with torch.no_grad():
+        for method in ("encode", "reconstruct"):
+            found, expected = (getattr(m, method)(maps, inputs) for m in (packed, whole))
+            torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
+    with pytest.raises(RunError, match=r"tensor encoder\.log_variance"):
+        build(whole.config, whole.features).start_from(pretrained_weights("toy", folder=tmp_path))
 
 
 def test_nobody_is_named_in_packed_weights(run, card, tmp_path):
@@ -220,7 +286,6 @@ def test_packaged_weights_load_without_a_network(name, monkeypatch):
     monkeypatch.setattr(socket, "socket", refuse)
     model = load_pretrained(name)
     card = pretrained_card(name)
-    assert (FOLDER / f"{name}.safetensors").stat().st_size < 12e6
     assert model.card["simulated"]
     assert model.conditional == (card["stage"] == "finetune")
     if model.conditional:
@@ -229,6 +294,14 @@ def test_packaged_weights_load_without_a_network(name, monkeypatch):
     assert card["largest_change_ml"] < 1.5
     assert card["scores"] or card["stage"] == "pretrain"
     assert "sub-" not in json.dumps(card)
+
+
+def test_packaged_weights_stay_small():
+    sizes = {path.stem: path.stat().st_size for path in FOLDER.glob("*.safetensors")}
+    assert sizes.keys() == set(pretrained_names())
+    assert {name: size for name, size in sizes.items() if size > 12e6} == {}
+    others = [n for n in sizes if pretrained_card(n)["family"] in ("cvae", "cgan", "cldm")]
+    assert sum(sizes[name] for name in others) <= 30e6
 
 
 def test_a_training_starts_from_the_packaged_ancestor():
