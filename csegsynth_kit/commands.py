@@ -172,6 +172,8 @@ def generate_command(options: argparse.Namespace) -> None:
     labels = synthetic_labels(people.index, n) if table else labels_of(options.name, n)
     require_other_names(Path(options.out), labels)
     maps = generate(model, people, n=n, seed=options.seed, by_id=table)
+    if table:
+        maps = replace(maps, warnings=(*maps.warnings, *_nobodys(maps)))
     _print_cautions(maps)
     if not table:
         maps = maps.named(options.name)
@@ -182,6 +184,17 @@ def generate_command(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(maps)} synthetic maps, their volumes in volumes.tsv")
     if "statement" in model.card:
         print(model.card["statement"])
+
+
+def _nobodys(maps: SyntheticMaps) -> list[str]:
+    """Warn of a table in which what matters most is open for everybody: a misread column?"""
+    open_for_all = [
+        name for name in ("age", "sex") if name in maps.answers and maps.answers[name].isna().all()
+    ]
+    if not open_for_all:
+        return []
+    named = " and ".join(open_for_all)
+    return [f"{named}: nobody's answer is known; name the columns so if the table has them."]
 
 
 def _print_cautions(maps: SyntheticMaps) -> None:

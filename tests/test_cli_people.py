@@ -1,5 +1,7 @@
 """``csegsynth generate`` for tables of people, and for one name again and again."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -121,6 +123,9 @@ def test_open_questions_are_counted_by_person(generate, tmp_path, capsys):
     assert "Unanswered by everybody, 2 of 4 questions: sex, education.\n" in told
     assert "Unanswered by some, 1 of 4 questions: age (1 of 2).\n" in told
     assert told.count("Open questions are n/a in participants.tsv.") == 1
+    assert "WARNING: sex: nobody's answer is known" in told
+    about = json.loads(next((tmp_path / "out").rglob("*_probseg.json")).read_text())
+    assert "sex: nobody's answer is known" in about["Warnings"][-1]
 
 
 def test_only_the_first_of_many_open_questions_are_named(tmp_path, capsys):
