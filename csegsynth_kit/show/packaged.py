@@ -58,7 +58,13 @@ class Packaged:
         if path.exists():
             return load_cohort(path)
         return simulate_cohort(
-            path, n=n, age=about["age"], effects=about["effects"], grid=grid, seed=seed
+            path,
+            n=n,
+            age=about["age"],
+            effects=about["effects"],
+            grid=grid,
+            seed=seed,
+            progress=False,
         )
 
     def scores(self) -> pd.DataFrame:
