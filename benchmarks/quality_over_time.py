@@ -6,9 +6,10 @@
 
 Pre-trains an alpha-GAN on young participants of the embedded cohort at 4 mm, keeps its averaged
 weights at several times, and fine-tunes from two of them for as long again on participants of
-all ages. Everything that training does counts as time, its start from principal components
-included; validation is left out, and so is the scoring afterwards, on participants and simulated
-people that training has not seen. Without networks, what was measured is put in a table and
+all ages, of the embedded cohort or of others (``--finetune``). Everything that training does
+counts as time, its start from principal components included; validation is left out, and so is
+the scoring afterwards, on participants that training has not seen, and for volumes on simulated
+people where their truth is known. Without networks, what was measured is put in a table and
 drawn as ``quality_over_time``.
 
 Time is that of one processor, which is wall-clock where nothing else runs: two runs can go on
@@ -17,6 +18,7 @@ side by side, and other work on the machine does not count.
 
 import argparse
 import copy
+import itertools
 import json
 import shutil
 import signal
@@ -35,6 +37,7 @@ from csegsynth_kit.analysis import quality
 from csegsynth_kit.analysis.evaluate import evaluate_people
 from csegsynth_kit.analysis.generate import generate
 from csegsynth_kit.analysis.regression import RIDGE
+from csegsynth_kit.analysis.truth import known_truth
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
@@ -56,6 +59,7 @@ _SCORES = {
     "mae_ratio": ("MAE of volumes / ridge", {"yscale": "log"}),
 }
 _LOOKS = {"paper": ("published networks", "#555555"), "small": ("preset small", "#0072B2")}
+_EMBEDDED = ("young-small", "lifespan-small")
 #: Maps that are compared at a time, and pairs of real sets in the floor.
 _MAPS, _SPLITS = 64, 20
 #: The published networks take a second to generate a map.
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=["small", "paper"], choices=list(_LOOKS))
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 30])
     parser.add_argument("--finetune-at", nargs="*", type=float, default=[5, 30], metavar="MINUTES")
+    parser.add_argument("--finetune", nargs="+", default=[""], help="cohorts; the embedded one")
     parser.add_argument("--participants", type=int, default=256, help="of each stage")
     parser.add_argument("--prepared", default="data/prepared")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -88,8 +93,16 @@ def main() -> None:
 
 def measured(name: str, options: argparse.Namespace) -> Iterator[dict]:
     """Train one kind of network, and score what there was at each time."""
-    study = Study.open(out=str(options.out), preset_name="small", prepared=options.prepared)
-    young, others, _ = study.split("pretrain")
+    studies = [
+        Study.open(
+            out=str(options.out),
+            preset_name="small",
+            finetune_cohort=folder,
+            prepared=options.prepared,
+        )
+        for folder in options.finetune
+    ]
+    young, others, _ = studies[0].split("pretrain")
     young = young.subset(young.ids[: options.participants])
     chosen = preset("csegsynth", name)
     # Without an end: the clock ends it. Two maps per step, for the published networks would see
@@ -107,17 +120,19 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict]:
     started = trained(fresh, chosen, "pretrain", young, options.minutes, options)
     about = {"networks": name}
     for minutes, model in started.items():
-        at = {"stage": "pretrain", "minutes": minutes}
+        at = {"cohort": young.path.name, "stage": "pretrain", "minutes": minutes}
         yield about | at | scores_of_maps(model, young, others)
-    train, valid, _ = study.split("finetune")
-    train = train.subset(train.ids[: options.participants])
-    features = Features.fit(train.table, train.feature_columns)
-    for minutes in options.finetune_at:
-        model = build(chosen.model, features)
+    for minutes, study in itertools.product(options.finetune_at, studies):
+        train, valid, test = study.split("finetune")
+        # Nothing is chosen by validation here: whoever training has not seen will do.
+        unseen = study.cohort("finetune").subset(valid.ids + test.ids)
+        train = train.subset(train.ids[: options.participants])
+        model = build(chosen.model, Features.fit(train.table, train.feature_columns))
         model.start_from(started[minutes].state_dict())
         model = trained(model, chosen, "finetune", train, [minutes], options)[minutes]
-        scores = scores_of_maps(model, train, valid) | scores_of_volumes(model, train, study)
-        yield about | {"stage": "finetune", "minutes": 2 * minutes} | scores
+        scores = scores_of_maps(model, train, unseen) | scores_of_volumes(model, train, unseen)
+        at = {"cohort": unseen.path.name, "stage": "finetune", "minutes": 2 * minutes}
+        yield about | at | scores
 
 
 class OverTime(BaseException):
@@ -218,29 +233,51 @@ def scores_of_maps(model: Family, train: Cohort, others: Cohort) -> dict[str, fl
     }
 
 
-def scores_of_volumes(model: Family, train: Cohort, study: Study) -> dict[str, float]:
-    """Compare the mean of draws with ridge regression on fresh simulated people."""
-    people, volumes = study.truth().fresh_people(_PEOPLE, seed=_FRESH_SEED)
-    result = evaluate_people({"made": model}, train, people, volumes, n=_DRAWS)
-    ratios = result.ratios[result.ratios["reference"] == RIDGE].set_index("tissue")["ratio"]
-    each = {f"mae_ratio_{tissue.lower()}": round(ratios[tissue], 3) for tissue in MEASURED}
-    return {"mae_ratio": round(ratios[list(MEASURED)].mean(), 3)} | each
+def scores_of_volumes(model: Family, train: Cohort, unseen: Cohort) -> dict[str, float]:
+    """Compare the mean of draws with ridge regression, on fresh people where there are any."""
+    truth = known_truth(train)
+    if truth is None:
+        people, volumes = unseen.table, unseen.volumes.to_numpy()
+        persons = unseen.persons.to_numpy()
+    else:
+        people, volumes = truth.fresh_people(_PEOPLE, seed=_FRESH_SEED)
+        persons = None
+    result = evaluate_people({"made": model}, train, people, volumes, persons=persons, n=_DRAWS)
+    rows = result.ratios[result.ratios["reference"] == RIDGE].set_index("tissue")
+    rows = rows.loc[list(MEASURED)]
+    mean = {"mae_ratio": round(rows["ratio"].mean(), 3), "people": len(people)}
+    return mean | {
+        f"mae_{column}_{tissue.lower()}": round(rows.loc[tissue, column], 3)
+        for column in ("ratio", "ratio_low", "ratio_high")
+        for tissue in MEASURED
+    }
 
 
 def figure(table: pd.DataFrame) -> plt.Figure:
-    """One panel per score, one line per kind of network; dots are fine-tuned models."""
+    """One panel per score, one line per kind of network; dots are fine-tuned models.
+
+    Hollow dots are fine-tuned on other cohorts than the embedded one.
+    """
     plots.style()
     drawn, axes = plots.panels(len(_SCORES), width=2.6, height=2.8)
     for ax, (column, (title, axis)) in zip(axes, _SCORES.items(), strict=True):
         for name, (label, color) in _LOOKS.items():
             own = table[table["networks"] == name].dropna(subset=column)
-            for stage, style in (("pretrain", ".-"), ("finetune", "o")):
-                # Energy scores of fine-tuned models are another scale.
-                rows = own[own["stage"] == stage]
-                if (stage, column) == ("finetune", "volumes") or rows.empty:
-                    continue
-                what = f"{label}, {'pre-trained' if stage == 'pretrain' else 'fine-tuned'}"
-                ax.plot(rows["minutes"], rows[column], style, color=color, label=what)
+            for (stage, cohort), rows in own.groupby(["stage", "cohort"], sort=False):
+                if (stage, column) == ("finetune", "volumes"):
+                    continue  # energy scores, which are another scale
+                embedded = cohort in _EMBEDDED
+                what = f"{label}, pre-trained"
+                if stage == "finetune":
+                    what = f"{label}, fine-tuned" + (f" ({cohort})" if not embedded else "")
+                ax.plot(
+                    rows["minutes"],
+                    rows[column],
+                    ".-" if stage == "pretrain" else "o",
+                    color=color,
+                    fillstyle="full" if embedded else "none",
+                    label=what,
+                )
         if column == "frechet":
             ax.axhline(table["frechet_floor"].median(), color="black", linestyle="--", linewidth=1)
         if column == "mae_ratio":
