@@ -96,6 +96,7 @@ def train_command(options: argparse.Namespace) -> None:
 
 
 def _train_stage(options: argparse.Namespace) -> Run:
+    require_folder(Path(options.out))
     chosen = preset(options.family, options.preset)
     finetune = options.stage == "finetune"
     if finetune and not options.parent and not options.from_scratch:
@@ -172,8 +173,8 @@ def generate_command(options: argparse.Namespace) -> None:
     labels = synthetic_labels(people.index, n) if table else labels_of(options.name, n)
     require_other_names(Path(options.out), labels)
     maps = generate(model, people, n=n, seed=options.seed, by_id=table)
-    if table:
-        maps = replace(maps, warnings=(*maps.warnings, *_nobodys(maps)))
+    if table and (doubt := _nobodys(maps)):
+        maps = maps.warned(doubt)
     _print_cautions(maps)
     if not table:
         maps = maps.named(options.name)
@@ -186,15 +187,15 @@ def generate_command(options: argparse.Namespace) -> None:
         print(model.card["statement"])
 
 
-def _nobodys(maps: SyntheticMaps) -> list[str]:
+def _nobodys(maps: SyntheticMaps) -> str:
     """Warn of a table in which what matters most is open for everybody: a misread column?"""
     open_for_all = [
         name for name in ("age", "sex") if name in maps.answers and maps.answers[name].isna().all()
     ]
     if not open_for_all:
-        return []
+        return ""
     named = " and ".join(open_for_all)
-    return [f"{named}: nobody's answer is known; name the columns so if the table has them."]
+    return f"{named}: nobody's answer is known; name the columns so if the table has them."
 
 
 def _print_cautions(maps: SyntheticMaps) -> None:
@@ -269,6 +270,7 @@ def run_command(options: argparse.Namespace) -> None:
     for family in families:
         preset(family, options.preset)
     out = Path(options.out or Path("runs") / options.preset).resolve()
+    require_folder(out)
     parameters = {"preset": options.preset, "seed": options.seed, "out": str(out)}
     for stage in STAGES:
         cohort = getattr(options, stage)

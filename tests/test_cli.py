@@ -11,6 +11,7 @@ from csegsynth_kit.analysis import generate
 from csegsynth_kit.data.readers.base import Layout
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models import FAMILIES
+from csegsynth_kit.show import studio_server
 from csegsynth_kit.training.runs import STAGES
 from tests.toy import toy_cohort
 from tests.training.jobs import toy_preset, train
@@ -140,6 +141,24 @@ def test_the_packaged_questions_explain_their_abbreviations(capsys):
     assert "MMSE" not in told
     assert cli.main(["generate", "alpha-gan-small", "--questions"]) == 0
     assert "asks nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--cohort", "nowhere", "--stage", "pretrain"),
+        ("run",),
+        ("studio", "csegsynth-small"),
+    ],
+)
+def test_no_work_begins_for_a_place_that_can_hold_no_folder(tmp_path, capsys, monkeypatch, words):
+    for name in ("load_cohort", "run_series"):
+        monkeypatch.setattr(commands, name, None)
+    monkeypatch.setattr(studio_server, "find_spec", lambda name: True)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert cli.main([*words, "--out", str(file)]) == 2
+    assert f"{file}: is a file, not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

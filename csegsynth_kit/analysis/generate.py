@@ -258,10 +258,31 @@ def _synthetic(
         logger.info(warning)  # carried by the result, and told by the command line
     labels, answers = _labels(table, draws)
     card = {**model.card, "texture": getattr(model, "texture", None) is not None}
-    columns = model.features.columns if model.conditional else ()
     return SyntheticMaps(
-        maps, model.config.grid, labels, answers, columns, warnings, card, seed, tuple(draws)
+        maps,
+        model.config.grid,
+        labels,
+        answers,
+        model.features.columns if model.conditional else (),
+        warnings,
+        card,
+        seed,
+        tuple(draws),
+        _own_warnings(model, answers) if warnings else (),
     )
+
+
+def _own_warnings(model: Family, answers: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Warn of every row by itself of answers that nobody in training gave."""
+    own: list[list[str]] = [[] for _ in range(len(answers))]
+    outside = model.features.outside_support(answers.reset_index(drop=True))
+    for row, feature, answer, seen in outside.itertuples(index=False):
+        told = answer if isinstance(answer, str) else f"{answer:g}"
+        own[row].append(
+            f"{feature}: {told} lies outside what training participants answered ({seen}); "
+            "this map is an extrapolation."
+        )
+    return tuple(map(tuple, own))
 
 
 def _draws(table: pd.DataFrame | None, n: int, *, by_id: bool = False) -> list[Draw]:

@@ -52,7 +52,8 @@ class SyntheticMaps(SegmentationMaps):
     Args:
         answers: The answers asked for, one row per map (empty without features).
         columns: What the columns of ``answers`` are.
-        warnings: Answers outside what the model has seen.
+        warnings: Answers outside what the model has seen, and what else is in doubt.
+        own_warnings: Of every map, what of that concerns it; empty if all concerns every map.
         card: What the model was trained on.
         seed: Of the latents.
         draws: Of every map, what else its latent was drawn from; empty if none was drawn.
@@ -64,6 +65,7 @@ class SyntheticMaps(SegmentationMaps):
     card: dict
     seed: int = 0
     draws: tuple[Draw, ...] = ()
+    own_warnings: tuple[tuple[str, ...], ...] = ()
 
     def named(self, participant: str) -> "SyntheticMaps":
         """Name the maps ``sub-NAMEdraw01`` and so on, a single one ``sub-NAME``.
@@ -82,6 +84,11 @@ class SyntheticMaps(SegmentationMaps):
             )
         labels = labels_of(participant, len(self))
         return replace(self, labels=labels, answers=self.answers.set_axis(list(labels)))
+
+    def warned(self, text: str) -> "SyntheticMaps":
+        """Add a warning that concerns every map."""
+        own = tuple((*warnings, text) for warnings in self.own_warnings)
+        return replace(self, warnings=(*self.warnings, text), own_warnings=own)
 
     def to_bids(self, out: Path | str, participant: str | None = None) -> Path:
         """Write a BIDS derivative that says it is synthetic, and ``volumes.tsv``.
@@ -103,7 +110,7 @@ class SyntheticMaps(SegmentationMaps):
             synthetic=True,
             csf_definition=self.card["csf_definition"],
             extra=self._about(),
-            each=[{"Seed": self.seed, **draw.to_bids()} for draw in self.draws],
+            each=self._each(),
             participants=maps.answers,
             columns=self.columns,
             volumes=maps._volumes(),
@@ -119,9 +126,16 @@ class SyntheticMaps(SegmentationMaps):
         }
         if self.card.get("texture"):
             about["FineDetail"] = "random texture, not the folds of any brain"
-        if self.warnings:
-            about["Warnings"] = list(self.warnings)
         return about
+
+    def _each(self) -> list[dict]:
+        """Say of every map what it was drawn from, and what is in doubt about it."""
+        each = [{"Seed": self.seed, **draw.to_bids()} for draw in self.draws] or [{}] * len(self)
+        doubts = self.own_warnings or (self.warnings,) * len(self)
+        return [
+            entries | ({"Warnings": list(own)} if own else {})
+            for entries, own in zip(each, doubts, strict=True)
+        ]
 
     def _volumes(self) -> pd.DataFrame:
         """One row per map: whose answers, which draw, ``wm_ml``, ``gm_ml`` and ``csf_ml``."""

@@ -92,9 +92,15 @@ def perhaps_meant(ignored: Iterable[str], open_questions: Iterable[str]) -> str:
         f"'{column}' ({name}?)"
         for column in ignored
         for name in open_questions
-        if _slip(column, name, short=True) or column.lower().startswith(f"{name.lower()}_")
+        if _slip(column, name, short=True) or _begins(column, name)
     ]
     return ", ".join(pairs)
+
+
+def _begins(column: str, question: str) -> bool:
+    """Tell whether one name is the beginning of the other: education and education_level."""
+    shorter, longer = sorted((column.lower(), question.lower()), key=len)
+    return longer.startswith(shorter if len(shorter) >= _SHORT else f"{shorter}_")
 
 
 def person_of(text: str) -> dict:

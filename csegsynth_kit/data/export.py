@@ -24,7 +24,12 @@ from csegsynth_kit.maps import SegmentationMaps, quantize
 _BIDS_VERSION = "1.10.0"
 _NAME = "csegsynth_kit"
 #: Keys of the sidecars that this module writes itself.
-_OWN_KEYS = ("Synthetic", "CsfDefinition", "Grid", "Description")
+_OWN_KEYS = ("Synthetic", "CsfDefinition", "Grid", "Space", "Description")
+_SPACES = {
+    "template": "Axes and position of the MNI152 template of nilearn: heads are rotated and "
+    "shifted to it, but neither scaled nor warped",
+    "native": "Axes of the scan, the brain centered: not rotated, scaled or warped",
+}
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,7 @@ def _write(maps: SegmentationMaps, i: int, participant: str, export: _Export) ->
         "Synthetic": export.synthetic,
         "CsfDefinition": export.csf_definition,
         "Grid": maps.grid.to_dict(),
+        "Space": _SPACES[maps.grid.space],
         **export.extra,
         **export.each[i],
     }

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
+from csegsynth_kit.data.renaming import in_any_case
 from csegsynth_kit.data.schema import SEX_WORDS, Column
 from csegsynth_kit.errors import TableError
 
@@ -178,14 +179,18 @@ class Features:
     def table_of(self, people: Mapping | Iterable[Mapping] | pd.DataFrame) -> pd.DataFrame:
         """Turn one person, several, or a table into a checked table of answers.
 
+        Questions may be written in upper or lower case.
+
         Raises:
             TableError: for unknown features and impossible answers, by name.
         """
         if isinstance(people, Mapping):
             people = [people]
         table = people if isinstance(people, pd.DataFrame) else pd.DataFrame(list(people))
+        names = [str(name) for name in table.columns]
+        table = table.set_axis(names, axis=1).rename(columns=in_any_case(names, self.questions))
         for name in table.columns:
-            self.column(str(name))
+            self.column(name)
         checked = {
             c.name: self._checked(table, c, seen)
             for c, seen in zip(self.columns, self.support, strict=True)

@@ -72,7 +72,7 @@ def mend_answers(
         answers = _named_sex(answers, levels)
     named = [answer for answer in seen if isinstance(answer, str)]
     if kind in (None, "continuous") and not described.get("Levels") and not named:
-        answers = _odd_cells(answers, findings, few=not seen)
+        answers = _odd_cells(answers, findings, numeric=bool(seen))
     if named:
         answers = _odd_names(answers, named, findings)
     elif kind in (None, "continuous", "ordinal"):
@@ -103,13 +103,14 @@ def _named_sex(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
     return answers.map(lambda a: names.get(_plain(a), a), na_action="ignore")
 
 
-def _odd_cells(answers: pd.Series, findings: list, *, few: bool) -> pd.Series:
+def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Series:
     """Read decimal commas and bounds such as 89+ as numbers; set what remains odd missing.
 
-    Where ``few`` answers may be all that is known of a column, they are left alone.
+    A column of few answers is left alone, and one of which many are no numbers, unless it is
+    known to be ``numeric``: then all but what is no number is mended.
     """
     answered = answers.dropna()
-    if answered.empty or (few and len(answered) < _FEWEST):
+    if answered.empty or (not numeric and len(answered) < _FEWEST):
         return answers
     commas = answered.str.match(_DECIMAL_COMMA)
     if answered[commas].str.match(_OTHER_COMMA).any():
@@ -122,7 +123,8 @@ def _odd_cells(answers: pd.Series, findings: list, *, few: bool) -> pd.Series:
     words = odd & answered.str.contains(r"[^\W\d_]")
     changed = int((odd | commas | bounds).sum())
     coded = words.any() and numbers.nunique() <= _MOST_CODES
-    if not changed or odd.mean() > 1 - _MOSTLY or coded:
+    accidents = odd.mean() <= 1 - _MOSTLY and not coded
+    if not changed or not (accidents or numeric):
         return answers
     mended = answers.copy()
     mended[text.index] = text
@@ -133,6 +135,8 @@ def _odd_cells(answers: pd.Series, findings: list, *, few: bool) -> pd.Series:
     if bounds.any():
         told = f"{int(bounds.sum())} bounds ({answered[bounds].iloc[0]}) count as their number."
         findings.append(Finding("doubt", subject, "bounds", told))
+    if not accidents:
+        return mended
     where = answers.index.isin(answered.index[odd])
     return _missing(mended, where, "among numbers", "doubt", findings)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.mend import mend_answers
 from csegsynth_kit.data.raw_table import read_table
-from csegsynth_kit.data.renaming import known_names
+from csegsynth_kit.data.renaming import in_any_case, known_names
 from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
 from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify, is_sensitive
 from csegsynth_kit.errors import TableError
@@ -73,7 +73,7 @@ def read_participants(
         features: Use exactly these columns as features, whatever the default would be.
         id_column: Column that holds the ids, if it has an unusual name.
         kinds: Column to its kind, where inference would be wrong.
-        asked: Read only these columns, those that there are. Each with what other people are
+        asked: Read only these columns, in upper or lower case. Each with what other people are
             known to answer (smallest and largest number, or every named answer), by which codes
             for missing answers are told in a table of few rows, too.
 
@@ -95,6 +95,9 @@ def read_participants(
             f"Its columns are {', '.join(raw.columns[:40])}.",
             path,
         )
+    spelled = in_any_case(raw.columns, asked or {})
+    raw = raw.rename(columns=spelled)
+    described |= {new: described[old] for old, new in spelled.items() if old in described}
     unasked = [] if asked is None else [name for name in raw.columns if name not in asked]
     raw = raw.drop(columns=unasked)
     columns = []

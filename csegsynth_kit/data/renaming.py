@@ -1,5 +1,7 @@
 """Columns of raw tables under their usual names, and codes of published tables."""
 
+from collections.abc import Collection, Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,19 @@ from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.tables import KnownTable
 
 _ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
+
+
+def in_any_case(names: Iterable[str], wanted: Collection[str]) -> dict[str, str]:
+    """Map names to wanted ones that differ in case alone, where that leaves no choice."""
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(name.lower(), []).append(name)
+    found = {}
+    for name in wanted:
+        alike = spelled.get(name.lower(), [])
+        if len(alike) == 1 and alike[0] not in wanted:
+            found[alike[0]] = name
+    return found
 
 
 def known_names(

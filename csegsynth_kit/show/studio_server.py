@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from csegsynth_kit.data.cohort import Cohort, load_cohort
+from csegsynth_kit.data.files import require_folder
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.show.studio import Studio, studio
 from csegsynth_kit.training.pretrained import (
@@ -49,7 +50,7 @@ def server(
         out: Folder for exported persons.
 
     Raises:
-        ConfigError: if Voilà is not installed.
+        ConfigError: if Voilà is not installed, or ``out`` is no place for a folder.
         RunError: if there is no fine-tuned model.
     """
     if find_spec("voila") is None:
@@ -58,6 +59,7 @@ def server(
             "Install it with: pip install 'csegsynth_kit[studio]'. In a notebook, "
             "csegsynth_kit.studio works without.",
         )
+    require_folder(Path(out))
     if is_packaged(path):
         model, found = str(path), _cohort_of_packaged(str(path))
     else:

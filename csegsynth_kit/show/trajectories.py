@@ -55,7 +55,7 @@ def trajectory(
     ):
         values = np.where(shown, curve["volume_ml"], np.nan)
         ax.plot(curve["age_years"], values, color=color, linewidth=2, label=label)
-    ax.plot(line["age_years"], line["line_ml"], color="#555555", linewidth=1, label="regression")
+    ax.plot(line["age_years"], line["line_ml"], color="#555555", linewidth=1, label="straight line")
     ax.fill_between(
         line["age_years"], line["low_ml"], line["high_ml"], color="#555555", alpha=0.25, linewidth=0
     )

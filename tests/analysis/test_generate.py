@@ -227,6 +227,21 @@ def test_shared_latents_leave_the_answers_as_the_only_difference(model):
     torch.testing.assert_close(maps.probabilities[0], maps.probabilities[1])
 
 
+def test_a_sidecar_warns_of_its_own_answers_alone(model, tmp_path):
+    people = pd.DataFrame([PERSON, {**PERSON, "age": 120}])
+    people.index = pd.Index(["sub-in", "sub-out"], name="participant_id")
+    maps = generate(model, people, n=2)
+    assert maps.warnings[0].startswith("age: 1 of 2 answers (120.0)")
+    maps.warned("mind this").to_bids(tmp_path)
+    told = {}
+    for path in tmp_path.glob("*/anat/*_dseg.json"):
+        told.setdefault(path.name[:16], []).append(json.loads(path.read_text())["Warnings"])
+    assert told["sub-syntheticind"] == [["mind this"]] * 2
+    for own, always in told["sub-syntheticout"]:
+        assert own.startswith("age: 120 lies outside what training participants answered (")
+        assert always == "mind this"
+
+
 def test_export_says_that_it_is_synthetic_and_is_read_back(model, tmp_path):
     maps = generate(model, {**PERSON, "age": 120}, n=2, seed=0)
     assert maps.named("grandma").labels == ("sub-grandmadraw01", "sub-grandmadraw02")
@@ -242,6 +257,6 @@ def test_export_says_that_it_is_synthetic_and_is_read_back(model, tmp_path):
     for path in sidecars:
         sidecar = json.loads(path.read_text())
         assert sidecar["Synthetic"] is True
-        assert "age: 1 of 1 answers" in sidecar["Warnings"][0]
+        assert "age: 120 lies outside" in sidecar["Warnings"][0]
     answers = (tmp_path / "out" / "participants.tsv").read_text()
     assert "120" in answers

@@ -69,7 +69,7 @@ def test_a_single_row_is_read_by_what_other_people_answer(
     assert found == meant if meant else pd.isna(found)
 
 
-@pytest.mark.parametrize("written", ["EDUCATION", "educaton", "education_", "deucation"])
+@pytest.mark.parametrize("written", ["EDUCATON", "educaton", "education_", "deucation"])
 def test_a_question_that_is_misspelled_is_refused(features, tmp_path, written):
     columns = {"age": [30], written: ["low"], "ist item2": [15], "other": [1]}
     path = write_table(tmp_path / "p.tsv", ["a"], **columns)
@@ -77,6 +77,20 @@ def test_a_question_that_is_misspelled_is_refused(features, tmp_path, written):
         read_answers_for(features, path)
     assert f"'{written}' (education?), 'ist item2' (IST_item2?)." in str(error.value)
     assert str(error.value).startswith(f"{path}: ")
+
+
+def test_a_question_may_be_written_in_upper_or_lower_case(features, tmp_path):
+    path = write_table(tmp_path / "p.tsv", ["a"], AGE=[30], Education=["low"], SITE=["a"])
+    read = read_answers_for(features, path)
+    assert read.ignored == ()
+    assert read.frame[["age", "education", "site"]].to_numpy().tolist() == [[30, "low", "a"]]
+    one = features.table_of({"AGE": 30, "Education": "low", "SITE": "a"})
+    pd.testing.assert_frame_equal(one, read.frame.reset_index(drop=True), check_dtype=False)
+    both = write_table(tmp_path / "q.tsv", ["a"], Education=["low"], EDUCATION=["high"], age=[30])
+    with pytest.raises(TableError, match=r"'Education' \(education\?\), 'EDUCATION'"):
+        read_answers_for(features, both)
+    with pytest.raises(TableError, match="'Education' is not a feature"):
+        features.table_of({"Education": "low", "EDUCATION": "high"})
 
 
 def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path):
@@ -100,6 +114,9 @@ def test_short_names_that_resemble_an_open_question_are_told():
         perhaps_meant(ignored, ["age", "sex", "IST_item2"]) == "'agee' (age?), 'age_years' (age?)"
     )
     assert perhaps_meant(ignored, ["education"]) == ""
+    assert perhaps_meant(["education", "Hand", "Ha"], ["education_level", "handedness"]) == (
+        "'education' (education_level?), 'Hand' (handedness?)"
+    )
 
 
 def test_a_table_without_any_question_is_refused(features, tmp_path):
@@ -113,6 +130,12 @@ def test_a_table_without_any_question_is_refused(features, tmp_path):
 def test_an_impossible_answer_is_told_with_file_and_id(features, tmp_path):
     path = write_table(tmp_path / "p.tsv", ["a", "b"], site=["a", "q"])
     with pytest.raises(TableError, match=r"p\.tsv: site of sub-b = 'q' is not a possible answer"):
+        read_answers_for(features, path)
+
+
+def test_of_several_odd_cells_the_one_that_is_no_number_is_named(features, tmp_path):
+    path = write_table(tmp_path / "p.tsv", ["a", "b", "c"], age=["30,5", "about 40", "50+"])
+    with pytest.raises(TableError, match="age of sub-b = 'about 40' is not possible"):
         read_answers_for(features, path)
 
 
