@@ -68,32 +68,48 @@ _TINY = Preset(
     ),
 )
 
+#: On finer grids there are more places to denoise, and a larger cohort to learn it from.
+_LONGER = 8
 #: Steps of a denoiser add up over its places, and finer grids have more of them.
-_FINER_PRETRAIN = replace(_TINY.pretrain, learning_rates=(("denoiser", 3e-4),))
+_FINER_PRETRAIN = replace(
+    _TINY.pretrain, steps=_LONGER * _TINY.pretrain.steps, learning_rates=(("denoiser", 3e-4),)
+)
+_FINER_FINETUNE = replace(_TINY.finetune, steps=_LONGER * _TINY.finetune.steps)
 
-_SMALL = replace(
-    _TINY,
-    name="small",
-    pretrain=_FINER_PRETRAIN,
-    model=replace(
-        _TINY.model,
+
+def _trained_longer(objective: LDMObjective) -> LDMObjective:
+    return replace(objective, autoencoder_steps=_LONGER * objective.autoencoder_steps)
+
+
+_FINER = replace(
+    _TINY.model,
+    unconditional=_trained_longer(_TINY.model.unconditional),
+    conditional=_trained_longer(_TINY.model.conditional),
+)
+
+_SMALL = Preset(
+    "small",
+    replace(
+        _FINER,
         grid=GRIDS["small"],
         denoiser_channels=(32, 64),
         denoiser_attention=(False, True),
     ),
+    pretrain=_FINER_PRETRAIN,
+    finetune=_FINER_FINETUNE,
 )
 
-_FULL = replace(
-    _TINY,
-    name="full",
-    pretrain=_FINER_PRETRAIN,
-    model=replace(
-        _TINY.model,
+_FULL = Preset(
+    "full",
+    replace(
+        _FINER,
         grid=GRIDS["full"],
         component_start=False,  # 2016 patches with components of their own are too many
         denoiser_channels=(32, 64, 64),
         denoiser_attention=(False, False, True),
     ),
+    pretrain=_FINER_PRETRAIN,
+    finetune=_FINER_FINETUNE,
 )
 
 CLDM = (_PAPER, _TINY, _SMALL, _FULL)
