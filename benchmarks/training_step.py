@@ -2,8 +2,9 @@
 
     python benchmarks/training_step.py --grid small --family csegsynth
 
-Every case runs in a process of its own. *naive* takes the published networks literally:
-grouped and transposed convolutions as such, channels first. *paper* computes the same numbers
+Every case runs in a process of its own. *naive* takes the published networks and their loop
+literally: grouped and transposed convolutions as such, channels first, maps generated anew for
+the image critic, gradients of all networks in every backward pass. *paper* takes the same steps
 our way. *ours* is our preset for the grid. A step is one update of every group of parameters,
 with random maps; seconds are the median over steps, per map. *Floor*: the least time of the
 calls that are made, see ``machine.Counted``.
@@ -25,7 +26,7 @@ from studies import markdown
 from torch import nn
 
 from csegsynth_kit.maps import GRIDS
-from csegsynth_kit.models import Batch, Rng, build
+from csegsynth_kit.models import Batch, Family, Rng, build, terms
 from csegsynth_kit.models.blocks import ConvNeXtBlock, GroupedConv
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import preset
@@ -85,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict:
     model = build(config, None, seed=0).to(device).train()
     if naive:
         model = model.to(memory_format=torch.contiguous_format)
+        terms.image_wasserstein = of_maps_made_anew(model)
     optimizers = {
         group: torch.optim.Adam(
             [p for m in parts.values() for p in m.parameters()], fused=not naive
@@ -98,12 +100,14 @@ def measure(options: argparse.Namespace) -> dict:
     with contextlib.nullcontext() if naive else kept_memory():
         for i in range(1 + options.steps):
             began = time.perf_counter()
-            step(model, optimizers, batch, Rng(0, i, total=n, device=device), low=low)
+            rng = Rng(0, i, total=n, device=device)
+            step(model, optimizers, batch, rng, low=low, literally=naive)
             seconds.append(time.perf_counter() - began)
         peak = peak_gb(device)
         # Only now: what rates are measured with must not count as the step's memory.
         with Counted(*rates(device)) as counted:
-            step(model, optimizers, batch, Rng(0, 0, total=n, device=device), low=low)
+            rng = Rng(0, 0, total=n, device=device)
+            step(model, optimizers, batch, rng, low=low, literally=naive)
     # PyTorch counts gradients of grouped convolutions as if they were dense.
     ours_here = device.type == "cpu" and not low
     dense = naive or (options.case == PAPER and not ours_here)
@@ -140,18 +144,35 @@ def take_literally() -> None:
     PublishedGenerator.forward = generator
 
 
-def step(model, optimizers, batch: Batch, rng: Rng, *, low: bool = False) -> None:
-    """Update every group once, as the trainer does."""
+def of_maps_made_anew(model: Family):
+    """Judge maps that are generated for the image critic, as the published scripts do."""
+
+    def judged(critic, real, fakes, rng, **options):
+        codes = [rng.normal(*model.latent_shape)]
+        with torch.no_grad():
+            if len(fakes) > 1:
+                codes.append(model.encode(real))
+            fakes = [model.generator(code).float().softmax(1) for code in codes]
+        return terms.wasserstein(critic, real, fakes, rng, **options)
+
+    return judged
+
+
+def step(
+    model, optimizers, batch: Batch, rng: Rng, *, low: bool = False, literally: bool = False
+) -> None:
+    """Update every group once, as the trainer does, or with gradients of all groups."""
     losses = model.losses(batch, rng, _STEP)
     while True:
         with torch.autocast(batch.maps.device.type, dtype=torch.bfloat16, enabled=low):
             item = next(losses, None)
         if item is None:
             break
-        group, terms = item
+        group, losses_of_group = item
         parameters = [p for g in optimizers[group].param_groups for p in g["params"]]
         optimizers[group].zero_grad(set_to_none=True)
-        sum(term.float() for term in terms.values()).backward(inputs=parameters)
+        loss = sum(term.float() for term in losses_of_group.values())
+        loss.backward(inputs=None if literally else parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizers[group].step()
     synchronize()
