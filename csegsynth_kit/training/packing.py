@@ -1,7 +1,8 @@
 """Weights in a few megabytes: half precision, and 8-bit steps where matrices are large.
 
 A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
-width of its own per row. Rows in which nothing reaches a thousandth of what the largest row has
+width of its own per row; further axes, as of convolutions, are put one after the other first.
+Rows in which nothing reaches a thousandth of what the largest row has
 are left out, and so are columns of zeros, which are code entries not in use; one bit each tells
 which are there. Templates, component scores and mean maps are stored relative to the background,
 whose rows vanish with it, and templates only where training maps differ at all: elsewhere they
@@ -11,7 +12,7 @@ What this costs is measured with every packing; see ``benchmarks/packaged_weight
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,11 +22,14 @@ from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.errors import RunError
 
 #: Matrices with more numbers than this are stored in steps.
-_LARGE = 200_000
+_LARGE = 50_000
 _STEPS = 127
 #: Rows below this part of the largest row are 0.
 _NEGLIGIBLE = 1e-3
 _TEMPLATES, _AXES, _OFFSET = "templates.weight", ".axes", ".offset"
+#: Components of patches (patches, channels, T * voxels), which are added to logits, and read
+#: logarithms, too.
+_PATCHES = "components.axes"
 #: Matrices with one block of rows, or of columns, per tissue. Adding the same to all tissues of
 #: a voxel changes nothing: templates end in a softmax, scores read logarithms that sum to 0.
 _BY_TISSUE = (_TEMPLATES, _AXES)
@@ -44,17 +48,22 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     packed: dict[str, Tensor] = {}
     tensors = {**tensors, **_moved_offsets(tensors)}
-    varying = [_in_use(t) for name, t in tensors.items() if name.endswith(_AXES)]
+    # C-LDM has neither, and its axes are of patches or of noise: no side of theirs has blocks.
+    by_tissue = any(name.endswith((_TEMPLATES, *_MEANS)) for name in tensors)
+    varying = [_in_use(t) for name, t in tensors.items() if by_tissue and name.endswith(_AXES)]
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             packed[f"{name}/plain"] = tensor
-        elif tensor.ndim == 2 and tensor.numel() > _LARGE:
-            matrix = tensor.float()
+        elif tensor.ndim >= 2 and not name.endswith(_MEANS) and tensor.numel() > _LARGE:
+            matrix = tensor.float().reshape(_sides(tensor.shape))
             if name.endswith(_TEMPLATES) and varying:
                 matrix = matrix * varying[0][:, None]
-            if name.endswith(_BY_TISSUE):
+            if by_tissue and name.endswith(_BY_TISSUE):
                 matrix = _relative_to_background(matrix)
+            if name.endswith(_PATCHES):
+                matrix = _relative_to_background(matrix, side=1)
             packed |= {f"{name}/{part}": t for part, t in _in_steps(matrix).items()}
+            packed[f"{name}/shape"] = torch.tensor(tensor.shape)
         elif name.endswith(_MEANS):
             packed |= {f"{name}/{part}": t for part, t in _inside(tensor).items()}
         elif tensor.abs().max() > _HALF_MAX:
@@ -104,11 +113,15 @@ def _moved_offsets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return moved
 
 
-def _relative_to_background(matrix: Tensor) -> Tensor:
-    """Subtract the block of the background, the last one along the longer side, from all."""
-    long = 0 if matrix.shape[0] >= matrix.shape[1] else 1
-    blocks = matrix.unflatten(long, (len(TISSUES), -1))
-    return (blocks - blocks.narrow(long, len(TISSUES) - 1, 1)).flatten(long, long + 1)
+def _relative_to_background(matrix: Tensor, side: int | None = None) -> Tensor:
+    """Subtract the block of the background, the last one along a side, from all.
+
+    Without ``side``, along the longer one.
+    """
+    if side is None:
+        side = 0 if matrix.shape[0] >= matrix.shape[1] else 1
+    blocks = matrix.unflatten(side, (len(TISSUES), -1))
+    return (blocks - blocks.narrow(side, len(TISSUES) - 1, 1)).flatten(side, side + 1)
 
 
 def _inside(mean: Tensor) -> dict[str, Tensor]:
@@ -158,14 +171,22 @@ def _in_steps(matrix: Tensor) -> dict[str, Tensor]:
 def _from_steps(
     steps: Tensor, width: Tensor, largest: Tensor, rows: Tensor, columns: Tensor, shape: Tensor
 ) -> Tensor:
-    height, breadth = shape.tolist()
+    height, breadth = _sides(shape.tolist())
     found = torch.zeros(max(height, breadth), min(height, breadth))
     kept, used = (
         _mask(bits, n).nonzero().squeeze(1)
         for bits, n in zip((rows, columns), found.shape, strict=True)
     )
     found[kept[:, None], used] = steps.float() * _widths(width, largest)
-    return found if height >= breadth else found.T.contiguous()
+    matrix = found if height >= breadth else found.T.contiguous()
+    return matrix.reshape(shape.tolist())
+
+
+def _sides(shape: Sequence[int]) -> tuple[int, int]:
+    """Sides of the matrix in which a tensor of two or more axes is stored."""
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    return shape[0] * shape[1], math.prod(shape[2:])
 
 
 def _widths(width: Tensor, largest: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ import torch
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import RunError
+from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import build
+from csegsynth_kit.models.compact import log_shares
+from csegsynth_kit.models.patches import PatchComponents
 from csegsynth_kit.training import checkpoint, packing
 from csegsynth_kit.training.packing import pack, unpack
 from csegsynth_kit.training.pretrained import (
@@ -155,6 +158,39 @@ def test_templates_count_only_where_training_maps_differ():
     same = templates.unflatten(0, (4, -1)).clone()
     same[0, :500] = 0
     torch.testing.assert_close(found.softmax(0), same.softmax(0), atol=0.01, rtol=0)
+
+
+def test_axes_of_other_things_than_tissues_and_convolutions_come_back():
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "whitening.axes": torch.randn(4 * 700, 100, generator=generator),
+        "other.components": torch.randn(63, 16, 300, generator=generator),
+        "conv.weight": torch.randn(20, 500, 3, 3, 3, generator=generator),
+    }
+    packed = pack(tensors)
+    assert all(packed[f"{name}/steps"].dtype == torch.int8 for name in tensors)
+    for name, found in unpack(packed).items():
+        assert found.shape == tensors[name].shape
+        torch.testing.assert_close(found, tensors[name], atol=0.025, rtol=0)
+
+
+def test_components_of_patches_read_and_render_the_same_after_packing(monkeypatch):
+    grid = Grid("odd", (12, 9, 10), (4.0, 4.0, 4.0))
+    patches = PatchComponents(grid, edge=4, channels=5)
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(8, 4, *grid.shape, generator=generator).softmax(1)
+    mean = log_shares(maps).mean(0, keepdim=True)
+    patches.fit([maps], mean, first=0, last=5)
+    change = log_shares(maps) - mean
+    amounts = patches.amounts(change)
+    rendered = (mean + patches.render(amounts)).softmax(1)
+    monkeypatch.setattr(packing, "_LARGE", 100)
+    packed = pack({"components.axes": patches.axes})
+    assert packed["components.axes/steps"].shape[0] == 3 * 4**3  # without the background
+    patches.axes.copy_(unpack(packed)["components.axes"])
+    torch.testing.assert_close(patches.amounts(change), amounts, atol=0.05, rtol=0)
+    found = (mean + patches.render(amounts)).softmax(1)
+    torch.testing.assert_close(found, rendered, atol=0.02, rtol=0)
 
 
 def test_numbers_beyond_half_precision_are_refused():
