@@ -269,7 +269,7 @@ def figure(table: pd.DataFrame) -> plt.Figure:
                 embedded = cohort in _EMBEDDED
                 what = f"{label}, pre-trained"
                 if stage == "finetune":
-                    what = f"{label}, fine-tuned" + (f" ({cohort})" if not embedded else "")
+                    what = f"{label}, fine-tuned" + ("" if embedded else f" on {cohort}")
                 ax.plot(
                     rows["minutes"],
                     rows[column],
@@ -283,6 +283,7 @@ def figure(table: pd.DataFrame) -> plt.Figure:
         if column == "mae_ratio":
             ax.axhline(1, color="black", linestyle="--", linewidth=1)
         ax.set(xscale="log", xlabel="minutes, one processor", title=title, **axis)
+        ax.set_xlim(0.8, 1.25 * table["minutes"].max())
         ax.set_xticks(ticks := sorted(table["minutes"].unique()), [f"{t:g}" for t in ticks])
         ax.minorticks_off()
         if axis["yscale"] == "log":
@@ -290,7 +291,7 @@ def figure(table: pd.DataFrame) -> plt.Figure:
         else:
             ax.set(yticks=[0, 1, 10, 100], ylim=(-0.5, 200))
         ax.yaxis.set_major_formatter("{x:g}")
-    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawn
 
 
