@@ -11,7 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from csegsynth_kit.analysis.synthetic import Draw, SyntheticMaps, synthetic_labels
+from csegsynth_kit.analysis.synthetic import (
+    Draw,
+    SyntheticMaps,
+    own_warnings,
+    synthetic_labels,
+)
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.participants import participant_id, participant_ids
 from csegsynth_kit.errors import ConfigError, TableError
@@ -268,21 +273,8 @@ def _synthetic(
         card,
         seed,
         tuple(draws),
-        _own_warnings(model, answers) if warnings else (),
+        own_warnings(model.features, answers) if warnings else (),
     )
-
-
-def _own_warnings(model: Family, answers: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
-    """Warn of every row by itself of answers that nobody in training gave."""
-    own: list[list[str]] = [[] for _ in range(len(answers))]
-    outside = model.features.outside_support(answers.reset_index(drop=True))
-    for row, feature, answer, seen in outside.itertuples(index=False):
-        told = answer if isinstance(answer, str) else f"{answer:g}"
-        own[row].append(
-            f"{feature}: {told} lies outside what training participants answered ({seen}); "
-            "this map is an extrapolation."
-        )
-    return tuple(map(tuple, own))
 
 
 def _draws(table: pd.DataFrame | None, n: int, *, by_id: bool = False) -> list[Draw]:

@@ -10,6 +10,7 @@ import pandas as pd
 from csegsynth_kit.constants import MEASURED, VOLUME_COLUMNS
 from csegsynth_kit.data.derivative import require_new
 from csegsynth_kit.data.export import export_bids
+from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import CohortError, ConfigError, TableError
@@ -52,8 +53,8 @@ class SyntheticMaps(SegmentationMaps):
     Args:
         answers: The answers asked for, one row per map (empty without features).
         columns: What the columns of ``answers`` are.
-        warnings: Answers outside what the model has seen, and what else is in doubt.
-        own_warnings: Of every map, what of that concerns it; empty if all concerns every map.
+        warnings: Answers outside what the model has seen, and other doubts, of all maps together.
+        own_warnings: Warnings of each map; empty if ``warnings`` hold for all.
         card: What the model was trained on.
         seed: Of the latents.
         draws: Of every map, what else its latent was drawn from; empty if none was drawn.
@@ -146,6 +147,19 @@ class SyntheticMaps(SegmentationMaps):
             table.insert(0, "draw", [draw.number for draw in self.draws])
             table.insert(0, "answers_of", [draw.answers_of or None for draw in self.draws])
         return table
+
+
+def own_warnings(features: Features, answers: pd.DataFrame) -> tuple[tuple[str, ...], ...]:
+    """Warn of every row by itself of answers that nobody in training gave."""
+    own: list[list[str]] = [[] for _ in range(len(answers))]
+    outside = features.outside_support(answers.reset_index(drop=True))
+    for row, feature, answer, seen in outside.itertuples(index=False):
+        told = answer if isinstance(answer, str) else f"{answer:g}"
+        own[row].append(
+            f"{feature}: {told} lies outside what training participants answered ({seen}); "
+            "this map is an extrapolation."
+        )
+    return tuple(map(tuple, own))
 
 
 def labels_of(name: str, n: int) -> tuple[str, ...]:

@@ -98,9 +98,11 @@ def perhaps_meant(ignored: Iterable[str], open_questions: Iterable[str]) -> str:
 
 
 def _begins(column: str, question: str) -> bool:
-    """Tell whether one name is the beginning of the other: education and education_level."""
-    shorter, longer = sorted((column.lower(), question.lower()), key=len)
-    return longer.startswith(shorter if len(shorter) >= _SHORT else f"{shorter}_")
+    """Tell whether a name begins with the other: education_level, handedness; not IST_item12."""
+    a, b = column.lower(), question.lower()
+    if a.startswith(f"{b}_") or b.startswith(f"{a}_"):
+        return True
+    return len(a) >= _SHORT and b.startswith(a) and not re.search(r"\d", b[len(a) :])
 
 
 def person_of(text: str) -> dict:

@@ -113,8 +113,11 @@ def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Serie
     if answered.empty or (not numeric and len(answered) < _FEWEST):
         return answers
     commas = answered.str.match(_DECIMAL_COMMA)
-    if answered[commas].str.match(_OTHER_COMMA).any():
-        return answers  # No guess is safe.
+    unclear = answered.str.match(_OTHER_COMMA)
+    if unclear.any():
+        if not numeric:
+            return answers  # No guess is safe.
+        commas &= ~unclear
     bounds = answered.str.match(_BOUND)
     text = answered.mask(commas, answered.str.replace(",", "."))
     text = text.mask(bounds, answered.map(_bound))
@@ -166,7 +169,7 @@ def _numeric_codes(
     answers: pd.Series, levels: Mapping[str, str], seen: tuple[float, ...], findings: list
 ) -> pd.Series:
     numbers = pd.to_numeric(answers, errors="coerce")
-    if numbers.notna().sum() < answers.notna().sum():
+    if not seen and numbers.notna().sum() < answers.notna().sum():
         return answers
     suspects = numbers.isin([c for c in _CODES if f"{c:g}" not in levels])
     own = numbers[~suspects].dropna()

@@ -83,6 +83,9 @@ def read_participants(
     """
     path = Path(paths[0])
     raw, known, described, findings, written = _read_all([Path(p) for p in paths], id_column)
+    spelled = in_any_case(raw.columns, asked or {})
+    raw = raw.rename(columns=spelled)
+    described |= {new: described[old] for old, new in spelled.items() if old in described}
     persons = _persons(raw, known)
     if _PERSON in raw:
         raw = raw.drop(columns=_PERSON)
@@ -95,9 +98,6 @@ def read_participants(
             f"Its columns are {', '.join(raw.columns[:40])}.",
             path,
         )
-    spelled = in_any_case(raw.columns, asked or {})
-    raw = raw.rename(columns=spelled)
-    described |= {new: described[old] for old, new in spelled.items() if old in described}
     unasked = [] if asked is None else [name for name in raw.columns if name not in asked]
     raw = raw.drop(columns=unasked)
     columns = []

@@ -1,5 +1,6 @@
 """Columns of raw tables under their usual names, and codes of published tables."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -16,10 +17,11 @@ def in_any_case(names: Iterable[str], wanted: Collection[str]) -> dict[str, str]
     spelled: dict[str, list[str]] = {}
     for name in names:
         spelled.setdefault(name.lower(), []).append(name)
+    questions = Counter(name.lower() for name in wanted)
     found = {}
     for name in wanted:
         alike = spelled.get(name.lower(), [])
-        if len(alike) == 1 and alike[0] not in wanted:
+        if len(alike) == 1 and alike[0] != name and questions[name.lower()] == 1:
             found[alike[0]] = name
     return found
 

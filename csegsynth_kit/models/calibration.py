@@ -32,7 +32,8 @@ _DAMPING = 1e-3
 _PENALTIES = np.geomspace(1.0, 1e-3, 30)
 #: The larger a feature is, the smaller its slope and the penalty on it.
 _FREE = 100.0
-_AT_ONCE = 32
+#: Codes whose volumes are computed at a time, and fewer where gradients need the memory.
+_AT_ONCE, _WITH_GRADIENTS = 32, 4
 
 
 def maps_drawn(people: int) -> int:
@@ -158,10 +159,14 @@ def _volumes(transform, volumes_of, features: Tensor, half: Tensor) -> Tensor:
 @torch.enable_grad()
 def _slope(volumes_of, transform: CompactTransform, features: Tensor, rest: int) -> Tensor:
     """Mean change (3, L) of volumes with the code, at people's mean codes."""
-    code = transform.moments(_spread(features, _SLOPES_AT))[0].detach().requires_grad_(True)
-    volumes = volumes_of(F.pad(code, (0, rest)))
-    slopes = [torch.autograd.grad(v, code, retain_graph=True)[0].mean(0) for v in volumes.sum(0)]
-    return torch.stack(slopes)
+    codes = transform.moments(_spread(features, _SLOPES_AT))[0].detach()
+    total = 0.0
+    for code in codes.split(_WITH_GRADIENTS):
+        code.requires_grad_(True)
+        volumes = volumes_of(F.pad(code, (0, rest)))
+        slopes = [torch.autograd.grad(v, code, retain_graph=True)[0] for v in volumes.sum(0)]
+        total = total + torch.stack(slopes).sum(1)
+    return total / len(codes)
 
 
 def _spread(rows: Tensor, n: int) -> Tensor:

@@ -1,13 +1,13 @@
 """Weights in a few megabytes: half precision, and 8-bit steps where matrices are large.
 
 A large matrix is stored along its longer side, row by row, as whole steps from -127 to 127 of a
-width of its own per row; further axes, as of convolutions, are put one after the other first.
-Rows in which nothing reaches a thousandth of what the largest row has
-are left out, and so are columns of zeros, which are code entries not in use; one bit each tells
-which are there. Templates, component scores and mean maps are stored relative to the background,
-whose rows vanish with it, and templates only where training maps differ at all: elsewhere they
-hold what an optimizer strays. Mean maps are one constant outside the head, and offsets of
-component scores make up for what rounding takes from the scores of the mean map.
+width of its own per row; further axes, as of convolutions, are put one after the other first. Rows
+in which nothing reaches a thousandth of what the largest row has are left out, and so are columns
+of zeros, which are code entries not in use; one bit each tells which are there. Templates,
+component scores and mean maps are stored relative to the background, whose rows vanish with it,
+and templates only where training maps differ at all: elsewhere they hold what an optimizer strays.
+Mean maps are one constant outside the head, and offsets of component scores make up for what
+rounding takes from the scores of the mean map.
 What this costs is measured with every packing; see ``benchmarks/packaged_weights.py``.
 """
 
@@ -21,8 +21,9 @@ from torch import Tensor
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.errors import RunError
 
-#: Matrices with more numbers than this are stored in steps.
-_LARGE = 50_000
+#: Matrices with more numbers than this are stored in steps, if rows are so long that a width
+#: of their own is worth its space.
+_LARGE, _LONG = 20_000, 16
 _STEPS = 127
 #: Rows below this part of the largest row are 0.
 _NEGLIGIBLE = 1e-3
@@ -54,13 +55,13 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             packed[f"{name}/plain"] = tensor
-        elif tensor.ndim >= 2 and not name.endswith(_MEANS) and tensor.numel() > _LARGE:
+        elif _in_large_matrix(tensor):
             matrix = tensor.float().reshape(_sides(tensor.shape))
             if name.endswith(_TEMPLATES) and varying:
                 matrix = matrix * varying[0][:, None]
             if by_tissue and name.endswith(_BY_TISSUE):
-                matrix = _relative_to_background(matrix)
-            if name.endswith(_PATCHES):
+                matrix = _relative_to_background(matrix, _long_side(matrix))
+            if tensor.ndim == 3 and name.endswith(_PATCHES):
                 matrix = _relative_to_background(matrix, side=1)
             packed |= {f"{name}/{part}": t for part, t in _in_steps(matrix).items()}
             packed[f"{name}/shape"] = torch.tensor(tensor.shape)
@@ -106,20 +107,19 @@ def _moved_offsets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     moved: dict[str, Tensor] = {}
     for name, axes in tensors.items():
         offset = name.removesuffix(_AXES) + _OFFSET
-        if means and name.endswith(_AXES) and offset in tensors and axes.numel() > _LARGE:
-            exact = _relative_to_background(axes.float())
+        if means and name.endswith(_AXES) and offset in tensors and _in_large_matrix(axes):
+            exact = _relative_to_background(axes.float(), _long_side(axes))
             lost = exact - _from_steps(**_in_steps(exact))
             moved[offset] = tensors[offset] + lost @ means[0].float().flatten()
     return moved
 
 
-def _relative_to_background(matrix: Tensor, side: int | None = None) -> Tensor:
-    """Subtract the block of the background, the last one along a side, from all.
+def _in_large_matrix(tensor: Tensor) -> bool:
+    return tensor.ndim >= 2 and tensor.numel() > _LARGE and min(_sides(tensor.shape)) >= _LONG
 
-    Without ``side``, along the longer one.
-    """
-    if side is None:
-        side = 0 if matrix.shape[0] >= matrix.shape[1] else 1
+
+def _relative_to_background(matrix: Tensor, side: int) -> Tensor:
+    """Subtract the block of the background, the last one along a side, from all."""
     blocks = matrix.unflatten(side, (len(TISSUES), -1))
     return (blocks - blocks.narrow(side, len(TISSUES) - 1, 1)).flatten(side, side + 1)
 
@@ -178,7 +178,7 @@ def _from_steps(
         for bits, n in zip((rows, columns), found.shape, strict=True)
     )
     found[kept[:, None], used] = steps.float() * _widths(width, largest)
-    matrix = found if height >= breadth else found.T.contiguous()
+    matrix = found if height >= breadth else found.T
     return matrix.reshape(shape.tolist())
 
 
@@ -203,5 +203,9 @@ def _mask(bits: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).bool()
 
 
+def _long_side(matrix: Tensor) -> int:
+    return 0 if matrix.shape[0] >= matrix.shape[1] else 1
+
+
 def _long_side_first(matrix: Tensor) -> Tensor:
-    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    return matrix.T if _long_side(matrix) else matrix

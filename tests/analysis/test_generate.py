@@ -58,7 +58,8 @@ def test_an_id_is_the_same_individual_in_any_table(model, monkeypatch):
     parts = [table.iloc[::-1], table.iloc[1:2], table.rename(index=lambda i: i[4:])]
     for part in parts:
         for label, found in maps_of(generate(model, part, n=2, seed=5, by_id=True)).items():
-            torch.testing.assert_close(found, whole[label])
+            # Round-off depends on how many maps are generated at once.
+            torch.testing.assert_close(found, whole[label], atol=1e-4, rtol=0)
     drawn = list(whole.values())
     distances = [(a - b).abs().max() for i, a in enumerate(drawn) for b in drawn[:i]]
     assert min(distances) > 0.01

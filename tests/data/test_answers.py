@@ -14,6 +14,7 @@ from csegsynth_kit.data.answers import (
 )
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.participants import read_participants
+from csegsynth_kit.data.renaming import in_any_case
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import TableError
 from tests.data.heads import write_table
@@ -93,6 +94,11 @@ def test_a_question_may_be_written_in_upper_or_lower_case(features, tmp_path):
         features.table_of({"Education": "low", "EDUCATION": "high"})
 
 
+def test_questions_that_differ_in_case_alone_are_told_apart():
+    assert in_any_case(["Memory"], ["memory", "MEMORY"]) == {}
+    assert in_any_case(["memory", "AGE"], ["memory", "MEMORY", "age"]) == {"AGE": "age"}
+
+
 def test_columns_that_merely_resemble_a_question_are_ignored(features, tmp_path):
     names = ["education_years", "IST_item1", "IST_item22", "stage", "wage", "ages"]
     path = write_table(tmp_path / "p.tsv", ["a"], sex=["M"], **{n: [1] for n in names})
@@ -117,6 +123,8 @@ def test_short_names_that_resemble_an_open_question_are_told():
     assert perhaps_meant(["education", "Hand", "Ha"], ["education_level", "handedness"]) == (
         "'education' (education_level?), 'Hand' (handedness?)"
     )
+    other = ["IST_item22", "IST_item10", "IST_item", "sitelist", "worker_id"]
+    assert perhaps_meant(other, ["IST_item2", "IST_item1", "site", "work"]) == ""
 
 
 def test_a_table_without_any_question_is_refused(features, tmp_path):
@@ -133,8 +141,9 @@ def test_an_impossible_answer_is_told_with_file_and_id(features, tmp_path):
         read_answers_for(features, path)
 
 
-def test_of_several_odd_cells_the_one_that_is_no_number_is_named(features, tmp_path):
-    path = write_table(tmp_path / "p.tsv", ["a", "b", "c"], age=["30,5", "about 40", "50+"])
+@pytest.mark.parametrize("other", ["30,5", "50+", "-9", "999"])
+def test_of_several_odd_cells_the_one_that_is_no_number_is_named(features, tmp_path, other):
+    path = write_table(tmp_path / "p.tsv", ["a", "b", "c"], age=[other, "about 40", "50+"])
     with pytest.raises(TableError, match="age of sub-b = 'about 40' is not possible"):
         read_answers_for(features, path)
 
