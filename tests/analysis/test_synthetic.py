@@ -61,6 +61,7 @@ def test_shared_latents_are_those_of_the_first_row(model):
     maps = generate_shared(model, PEOPLE, seed=3)
     assert [draw.row for draw in maps.draws] == [0, 0]
     alone = generate(model, PEOPLE.iloc[1].dropna().to_dict(), seed=3)
+    # Round-off depends on how many maps are generated at once.
     torch.testing.assert_close(maps.probabilities[1:], alone.probabilities, atol=1e-4, rtol=0)
 
 

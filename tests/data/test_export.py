@@ -66,6 +66,7 @@ def test_the_folder_is_a_bids_derivative(tmp_path):
         assert sidecar["CsfDefinition"] == "brain-mask"
         assert sidecar["Seed"] == 3
         assert Grid(**sidecar["Grid"]).same_box(GRID)
+        assert "MNI152" in sidecar["Space"]
     assert not any(p.name.startswith(".") for p in out.rglob("*"))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from csegsynth_kit.models import calibration
 from csegsynth_kit.models.calibration import calibrate, volume_target
 from csegsynth_kit.models.compact import CompactTransform
 
@@ -101,6 +102,19 @@ def test_calibration_is_the_same_every_time(people, volumes_of):
     calibrate(second, volumes_of, features, volumes)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_slopes_are_the_same_however_many_codes_are_taken_at_a_time(people, monkeypatch):
+    bending = torch.randn(3, L, generator=generator())
+    transform = CompactTransform(F, L, 8)
+    torch.nn.init.normal_(transform.linear.weight, generator=generator())
+    found = []
+    for at_a_time in (3, 64):
+        monkeypatch.setattr(calibration, "_WITH_GRADIENTS", at_a_time)
+        slope = calibration._slope(lambda c: (c @ bending.T).sin(), transform, people[0], 0)
+        found.append(slope)
+    assert found[0].abs().max() > 0.01
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
 def test_volumes_that_move_together_do_no_harm(people, volumes_of):

@@ -54,4 +54,4 @@ _TINY = Preset(
     ),
 )
 
-CGAN = (_PAPER, *with_finer_grids(_TINY, longer=2))
+CGAN = (_PAPER, *with_finer_grids(_TINY, times=2))

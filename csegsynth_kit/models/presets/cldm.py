@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models.ldm_config import LDMConfig, LDMObjective
-from csegsynth_kit.models.presets.training import Preset, TrainConfig
+from csegsynth_kit.models.presets.training import Preset, TrainConfig, longer
 
 #: The published scripts hold no LDM; their log names the values of MONAI's 3D tutorial, which
 #: these are: 200 epochs each for autoencoder and denoiser, on 928 participants in batches of 6.
@@ -69,22 +69,20 @@ _TINY = Preset(
 )
 
 #: On finer grids there are more places to denoise, and a larger cohort to learn it from.
-_LONGER = 8
+_TIMES = 8
 #: Steps of a denoiser add up over its places, and finer grids have more of them.
-_FINER_PRETRAIN = replace(
-    _TINY.pretrain, steps=_LONGER * _TINY.pretrain.steps, learning_rates=(("denoiser", 3e-4),)
-)
-_FINER_FINETUNE = replace(_TINY.finetune, steps=_LONGER * _TINY.finetune.steps)
+_FINER_PRETRAIN = replace(longer(_TINY.pretrain, _TIMES), learning_rates=(("denoiser", 3e-4),))
+_FINER_FINETUNE = longer(_TINY.finetune, _TIMES)
 
 
-def _trained_longer(objective: LDMObjective) -> LDMObjective:
-    return replace(objective, autoencoder_steps=_LONGER * objective.autoencoder_steps)
+def _with_longer_start(objective: LDMObjective) -> LDMObjective:
+    return replace(objective, autoencoder_steps=_TIMES * objective.autoencoder_steps)
 
 
 _FINER = replace(
     _TINY.model,
-    unconditional=_trained_longer(_TINY.model.unconditional),
-    conditional=_trained_longer(_TINY.model.conditional),
+    unconditional=_with_longer_start(_TINY.model.unconditional),
+    conditional=_with_longer_start(_TINY.model.conditional),
 )
 
 _SMALL = Preset(

@@ -104,5 +104,5 @@ def _following(preset: Preset) -> Preset:
     )
 
 
-_TINY, _SMALL, _FULL = with_finer_grids(_TINY, longer=5)
+_TINY, _SMALL, _FULL = with_finer_grids(_TINY, times=5)
 CSEGSYNTH = (_PAPER, _as_published(_PAPER), _TINY, _following(_SMALL), _following(_FULL))

@@ -50,4 +50,4 @@ _TINY = Preset(
     ),
 )
 
-CVAE = (_PAPER, *with_finer_grids(_TINY, longer=2))
+CVAE = (_PAPER, *with_finer_grids(_TINY, times=2))

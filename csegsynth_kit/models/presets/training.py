@@ -95,7 +95,12 @@ class Preset:
     finetune: TrainConfig
 
 
-def with_finer_grids(tiny: Preset, *, longer: int) -> tuple[Preset, Preset, Preset]:
+def longer(config: TrainConfig, times: int) -> TrainConfig:
+    """Return a training of so many times as many steps."""
+    return replace(config, steps=times * config.steps)
+
+
+def with_finer_grids(tiny: Preset, *, times: int) -> tuple[Preset, Preset, Preset]:
     """Return ``tiny`` and wider networks on finer grids, ``small`` and ``full``.
 
     On finer grids there is detail to learn, and a larger cohort to learn it from. What detail
@@ -103,14 +108,14 @@ def with_finer_grids(tiny: Preset, *, longer: int) -> tuple[Preset, Preset, Pres
 
     Args:
         tiny: The preset of the coarse grid.
-        longer: How many times as many steps the finer ones take.
+        times: How many times as many steps the finer ones take.
     """
     finer = {"width": 32, "waves": 128}
     small = finer | {"grid": GRIDS["small"], "doublings": 1, "reader_widths": (32, 32)}
     full = finer | {"grid": GRIDS["full"], "doublings": 2, "reader_widths": (24, 48, 64)}
     stages = {
-        stage: replace(config, steps=longer * config.steps)
-        for stage, config in (("pretrain", tiny.pretrain), ("finetune", tiny.finetune))
+        "pretrain": longer(tiny.pretrain, times),
+        "finetune": longer(tiny.finetune, times),
     }
     return (
         tiny,
