@@ -8,27 +8,16 @@ import numpy as np
 import pandas as pd
 
 from csegsynth_kit.data.findings import Finding
-from csegsynth_kit.data.schema import SEX_WORDS
+from csegsynth_kit.data.schema import MOST_LEVELS, NOMINAL, SEX_WORDS
+from csegsynth_kit.data.unanswered import (
+    CODES,
+    NOT_ANSWERED,
+    set_missing,
+    without_codes,
+    without_words,
+)
 from csegsynth_kit.errors import TableError
 
-#: Numbers that tables use for "not answered".
-_CODES = tuple(
-    sign * float(digit * times)
-    for digit in "789"
-    for times in (1, 2, 3, 4)
-    for sign in (-1, 1)
-    if sign < 0 or times > 2
-)
-#: A positive code is taken for one only if it is so many times the largest other number.
-_FAR = 5.0
-#: Zeros are doubted where all other numbers are at least this: a weight of 0, a BMI of 0.
-_FAR_FROM_ZERO = 10.0
-_NOT_ANSWERED = re.compile(
-    r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
-    r"|missing (data|value|answer)|n/?a"
-    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded))( *\(.*\))?",
-    re.IGNORECASE,
-)
 #: A column of which so many answers are numbers is numeric; the others are doubted.
 _MOSTLY = 0.9
 _FEWEST = 10
@@ -39,6 +28,10 @@ _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
 _OTHER_COMMA = re.compile(r"^-?\d{1,3},\d{3}$|^\d,\d$")
 _BOUND = re.compile(r"^[<>≤≥]=?\s*(\d+(?:\.\d+)?)$|^(\d+(?:\.\d+)?)\s*\+$")
 _POSSIBLE_AGE_YEARS = (0.0, 120.0)
+#: How many units make a year.
+_PER_YEAR = {"month": 12.0, "week": 365.25 / 7, "day": 365.25}
+#: Codes of sex beside 0, 1 and 2.
+_NO_SEX = ("9", "99", "-9")
 
 
 def mend_answers(
@@ -62,22 +55,31 @@ def mend_answers(
     """
     findings: list[Finding] = []
     levels = _levels(described)
-    unanswered = [k for k, v in levels.items() if k != v and _NOT_ANSWERED.fullmatch(v.strip())]
+    if levels:
+        answers = _as_levels(answers, levels)
+    unanswered = [k for k, v in levels.items() if k != v and NOT_ANSWERED.fullmatch(v.strip())]
     if unanswered:
-        where = answers.map(_plain, na_action="ignore").isin(unanswered)
-        answers = _missing(answers, where, "according to its .json", "note", findings)
-        kept = {k: v for k, v in levels.items() if k not in unanswered}
-        described = {**described, "Levels": kept}
-    if answers.name == "sex":
-        answers = _named_sex(answers, levels)
+        where = answers.isin(unanswered)
+        answers = set_missing(answers, where, "according to its .json", "note", findings)
+        levels = {k: v for k, v in levels.items() if k not in unanswered}
+        described = {**described, "Levels": levels}
+    if kind is None:
+        findings += _order(str(answers.name), levels)
     named = [answer for answer in seen if isinstance(answer, str)]
-    if kind in (None, "continuous") and not described.get("Levels") and not named:
+    answers = without_words(answers, {*levels, *named}, findings)
+    if answers.name == "sex":
+        answers = _named_sex(answers, levels, findings)
+    if kind in (None, "continuous") and not levels and not named:
         answers = _odd_cells(answers, findings, numeric=bool(seen))
     if named:
         answers = _odd_names(answers, named, findings)
-    elif kind in (None, "continuous", "ordinal"):
-        answers = _numeric_codes(answers, levels, seen, findings)
+    else:
+        if kind in (None, "continuous", "ordinal"):
+            answers = without_codes(answers, levels, seen, findings)
+        if kind in (None, "categorical") and not levels:
+            answers = _one_spelling(answers, findings)
     if answers.name == "age":
+        answers, described = _in_years(answers, described, findings)
         _check_age(answers, path)
     return answers, described, findings
 
@@ -96,11 +98,62 @@ def _plain(answer: str) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", answer)
 
 
-def _named_sex(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
-    """Decode numbers that the .json names."""
+def _as_levels(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
+    """Write answers as the .json writes them, which may be in other case or as meanings."""
+    known = {v.lower(): k for k, v in levels.items()} | {k.lower(): k for k in levels}
+    if len({k.lower() for k in levels}) < len(levels) or len(set(levels.values())) < len(levels):
+        known = {k: k for k in levels}  # Case tells them apart.
+    return answers.map(
+        lambda a: a if a in levels else known.get(_plain(a).lower(), a), na_action="ignore"
+    )
+
+
+def _order(name: str, levels: Mapping[str, str]) -> list[Finding]:
+    """Say that codes are taken as ordered: a .json cannot tell."""
+    codes = pd.to_numeric(pd.Series(list(levels), dtype=object), errors="coerce")
+    if len(codes) <= 2 or codes.isna().any() or NOMINAL.search(name):
+        return []
+    low, high = (list(levels)[i] for i in (codes.idxmin(), codes.idxmax()))
+    text = f"Taken as ordered, from {low} ({levels[low]}) to {high} ({levels[high]})."
+    text += " State its kind as categorical if it has no order."
+    return [Finding("note", f"column {name}", "ordered", text)]
+
+
+def _named_sex(answers: pd.Series, levels: Mapping[str, str], findings: list) -> pd.Series:
+    """Decode numbers that the .json names, and set codes beside two others missing."""
     names = {k: SEX_WORDS.get(v.strip().lower()) for k, v in levels.items()}
     names = {code: name for code, name in names.items() if name}
+    plain = answers.map(_plain, na_action="ignore")
+    if not names and set(plain.dropna()) <= {"0", "1", "2", *_NO_SEX}:
+        answers = set_missing(answers, plain.isin(_NO_SEX), "beside 0, 1 and 2", "doubt", findings)
     return answers.map(lambda a: names.get(_plain(a), a), na_action="ignore")
+
+
+def _one_spelling(answers: pd.Series, findings: list) -> pd.Series:
+    """Write named answers that differ in case alone as most people do."""
+    counts = answers.value_counts()  # the most frequent first
+    usual: dict[str, str] = {}
+    for answer in counts.index:
+        usual.setdefault(answer.lower(), answer)
+    if len(usual) == len(counts) or len(usual) > MOST_LEVELS:
+        return answers
+    others = sorted(set(counts.index) - set(usual.values()))
+    text = f"Spellings that differ in case alone are one answer ({', '.join(others[:5])})."
+    findings.append(Finding("note", f"column {answers.name}", "spelling", text))
+    return answers.map(lambda a: usual[a.lower()], na_action="ignore")
+
+
+def _in_years(answers: pd.Series, described: Mapping, findings: list) -> tuple[pd.Series, Mapping]:
+    """Convert ages of which the .json says that they are in months, weeks or days."""
+    units = str(described.get("Units") or "").strip().lower()
+    per_year = next((n for unit, n in _PER_YEAR.items() if re.match(rf"{unit}s?\b", units)), None)
+    ages = pd.to_numeric(answers, errors="coerce")
+    if per_year is None or ages.notna().sum() < answers.notna().sum():
+        return answers, described
+    text = f"Ages are converted from {units} to years."
+    findings.append(Finding("note", "column age", "units", text))
+    years = (ages / per_year).map(lambda age: f"{age:.6g}", na_action="ignore")
+    return years.where(ages.notna(), np.nan).astype(object), {**described, "Units": "years"}
 
 
 def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Series:
@@ -141,7 +194,7 @@ def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Serie
     if not accidents:
         return mended
     where = answers.index.isin(answered.index[odd])
-    return _missing(mended, where, "among numbers", "doubt", findings)
+    return set_missing(mended, where, "among numbers", "doubt", findings)
 
 
 def _bound(answer: str) -> str:
@@ -151,54 +204,18 @@ def _bound(answer: str) -> str:
 
 def _odd_names(answers: pd.Series, named: list[str], findings: list) -> pd.Series:
     """Set codes for missing answers missing, and single answers that are none of those known."""
-    codes = [f"{code:g}" for code in _CODES if f"{code:g}" not in named]
+    codes = [f"{code:g}" for code in CODES if f"{code:g}" not in named]
     coded = answers.map(_plain, na_action="ignore").isin(codes)
-    answers = _missing(answers, coded, "which no known answer is", "doubt", findings)
+    answers = set_missing(answers, coded, "which no known answer is", "doubt", findings)
     answered = answers.dropna()
-    words = answered.map(_plain).str.lower()
+    words = answered.map(_plain).astype(str).str.lower()
     if answers.name == "sex":
         words = words.replace(SEX_WORDS)
     odd = ~words.isin([answer.lower() for answer in named])
     if len(answered) < _FEWEST or odd.mean() > 1 - _MOSTLY:
         return answers
     where = answers.index.isin(answered.index[odd])
-    return _missing(answers, where, f"for only {', '.join(named)} are known", "doubt", findings)
-
-
-def _numeric_codes(
-    answers: pd.Series, levels: Mapping[str, str], seen: tuple[float, ...], findings: list
-) -> pd.Series:
-    numbers = pd.to_numeric(answers, errors="coerce")
-    if not seen and numbers.notna().sum() < answers.notna().sum():
-        return answers
-    suspects = numbers.isin([c for c in _CODES if f"{c:g}" not in levels])
-    own = numbers[~suspects].dropna()
-    others = pd.concat([own, pd.Series(seen, dtype=float)])
-    if not len(others):
-        return answers
-    negative = suspects & (numbers < 0) & (others.min() >= 0)
-    positive = suspects & (numbers > _FAR * max(others.max(), 1))
-    least = pd.concat([own[own != 0], pd.Series(seen, dtype=float)]).min()
-    if (own == 0).any() and least >= _FAR_FROM_ZERO:
-        text = (
-            f"{int((own == 0).sum())} answers are 0, and all others at least {least:g}. "
-            "Write n/a if 0 means not answered."
-        )
-        findings.append(Finding("doubt", f"column {answers.name}", "far-zeros", text))
-    why = "which no other answer comes near"
-    return _missing(answers, negative | positive, why, "doubt", findings)
-
-
-def _missing(
-    answers: pd.Series, where: np.ndarray | pd.Series, why: str, severity: str, findings: list
-) -> pd.Series:
-    where = np.asarray(where, dtype=bool)
-    if not where.any():
-        return answers
-    values = ", ".join(sorted({str(a) for a in answers[where]})[:5])
-    text = f"{int(where.sum())} answers ({values}) are taken as missing, {why}."
-    findings.append(Finding(severity, f"column {answers.name}", "taken-as-missing", text))
-    return answers.mask(where, np.nan)
+    return set_missing(answers, where, f"for only {', '.join(named)} are known", "doubt", findings)
 
 
 def _check_age(answers: pd.Series, path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
@@ -17,11 +18,13 @@ from csegsynth_kit.data.mend import mend_answers
 from csegsynth_kit.data.raw_table import read_table
 from csegsynth_kit.data.renaming import in_any_case, known_names
 from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
-from csegsynth_kit.data.tables import ID_COLUMNS, KnownTable, identify, is_sensitive
+from csegsynth_kit.data.tables import ID_COLUMNS, identify, is_sensitive
 from csegsynth_kit.errors import TableError
 
 #: Column that tells which person a row belongs to, where retests have rows of their own.
 _PERSON = "person_id"
+#: How ids without separators end that name a scan of several: of OASIS, and of a session.
+_SCAN = re.compile(r"(?<=^sub-OAS[12]\d{4})MR\d+$|(?<=\d)ses\d+$")
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,11 @@ def read_participants(
     spelled = in_any_case(raw.columns, asked or {})
     raw = raw.rename(columns=spelled)
     described |= {new: described[old] for old, new in spelled.items() if old in described}
-    persons = _persons(raw, known)
-    if _PERSON in raw:
-        raw = raw.drop(columns=_PERSON)
+    persons = _persons(raw)
+    if _PERSON in raw or persons.nunique() < len(raw):
+        raw = raw.drop(columns=_PERSON, errors="ignore")
         text = f"{len(raw)} rows belong to {persons.nunique()} persons; splits keep them together."
-        findings.append(Finding("note", f"column {_PERSON}", "persons", text))
+        findings.append(Finding("note", "cohort", "persons", text))
     missing = set(kinds or {}) - set(raw.columns)
     if missing:
         raise TableError(
@@ -164,7 +167,8 @@ def _read_all(paths: list[Path], id_column: str | None):
     tables, findings, described = [], [], {}
     known = None
     for path in paths:
-        raw = read_table(path)
+        raw, mended = read_table(path)
+        findings += mended
         known = known or identify(set(raw.columns))
         raw = raw.set_index(_ids(raw, path, id_column)).drop(columns=_id_name(raw, path, id_column))
         described |= _read_description(path.with_suffix(".json"))
@@ -250,12 +254,30 @@ def _read_description(path: Path) -> dict[str, dict]:
                 'Write an object, as in {"1": "yes", "2": "no"}.',
                 path,
             )
-    return entries
+    return {name: _described(entry) for name, entry in entries.items()}
 
 
-def _persons(raw: pd.DataFrame, known: KnownTable | None) -> pd.Series:
-    pattern = r"MR\d+$" if known and known.name.startswith("OASIS-1") else r"$^"
-    own = pd.Series([re.sub(pattern, "", i) for i in raw.index], index=raw.index, name=_PERSON)
+def _described(entry: dict) -> dict:
+    """Give levels that are objects (BIDS 1.8) their description, and drop what is no kind here."""
+    levels = entry.get("Levels")
+    if isinstance(levels, dict):
+        meanings = {
+            level: meaning.get("Description") or meaning.get("LongName") or level
+            if isinstance(meaning, dict)
+            else meaning
+            for level, meaning in levels.items()
+        }
+        entry = {**entry, "Levels": meanings}
+    kind = entry.get("Kind")
+    if kind is not None and kind not in get_args(Kind):  # Other tools say something else by it.
+        entry = {key: value for key, value in entry.items() if key != "Kind"}
+    return entry
+
+
+def _persons(raw: pd.DataFrame) -> pd.Series:
+    """Who each row belongs to: as stated, else told by ids such as OAS1_0061_MR2, 01_ses-2."""
+    ids = [_SCAN.sub("", i) for i in raw.index]
+    own = pd.Series(ids, index=raw.index, name=_PERSON)
     if _PERSON not in raw:
         return own
     stated = raw[_PERSON].map(participant_id, na_action="ignore")

@@ -1,5 +1,6 @@
 """Delimited files of answers as text: separators, headers, and what stands for a missing answer."""
 
+import codecs
 import csv
 import io
 import re
@@ -8,22 +9,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.errors import TableError
 
-#: What stands for a missing answer; the last ones are those of R, SAS and spreadsheets.
-MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "", "NULL", "null", ".", "#N/A", "#NULL!")
+#: What stands for a missing answer; the last ones are those of R, SAS, pandas and spreadsheets.
+MISSING = (
+    *("n/a", "N/A", "NA", "n.a.", "N.A.", "NaN", "nan", "", "NULL", "null", "."),
+    *("<NA>", "NaT", "#N/A", "#NULL!", "#VALUE!", "#DIV/0!"),
+)
+#: How a text begins that Excel has saved as "Unicode".
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
+#: If so many answers of a column become numbers by it, its commas are decimal commas.
+_MOSTLY = 0.9
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
     """Read a delimited table with every answer as text and missing answers as NaN.
 
     Tabs, commas and semicolons are told apart by the header. In a table with semicolons, commas
-    in numbers are decimal commas.
+    in numbers are decimal commas; with tabs, too, if one column cannot be read otherwise.
+
+    Returns:
+        The table, and which commas were taken for decimal ones.
 
     Raises:
-        TableError: if the file is absent, no text in UTF-8 or empty, if a row has more answers
-            or fewer than there are columns, or if columns have no name or share one.
+        TableError: if the file is absent, empty or no text in UTF-8 or UTF-16, if a row has more
+            answers or fewer than there are columns, or if columns have no name or share one.
     """
     if not path.exists():
         raise TableError("the file does not exist", "Check the path.", path)
@@ -50,27 +62,60 @@ def read_table(path: Path) -> pd.DataFrame:
         raise TableError("has no rows", "Give a table with one row per participant.", path)
     raw = pd.DataFrame([row for _, row in body], columns=header, dtype=object)
     raw = _named(raw, path)
-    if separator == ";":
-        for name in raw.columns:  # Only where the whole column becomes numbers by it.
-            mended = raw[name].where(
-                ~raw[name].str.match(_DECIMAL_COMMA), raw[name].str.replace(",", ".")
-            )
-            answered = mended[~mended.isin(MISSING)]
-            if pd.to_numeric(answered, errors="coerce").notna().all():
-                raw[name] = mended
-    return raw.mask(raw.isin(MISSING), np.nan)
+    raw = raw.mask(raw.isin(MISSING), np.nan)
+    return _with_points(raw, expected=separator == ";") if separator != "," else (raw, [])
+
+
+def _with_points(raw: pd.DataFrame, *, expected: bool) -> tuple[pd.DataFrame, list[Finding]]:
+    """Write decimal commas as points; unless ``expected``, only if some cannot be anything else."""
+    mended = {name: _points(raw[name]) for name in raw.columns}
+    changed = {name: raw[name][mended[name] != raw[name]].dropna() for name in raw.columns}
+    changed = {name: answers for name, answers in changed.items() if len(answers)}
+    if not (expected or any(answers.map(_certain).any() for answers in changed.values())):
+        return raw, []
+    findings = [
+        Finding(
+            "note",
+            f"column {name}",
+            "decimal-comma",
+            f"{len(answers)} numbers with a decimal comma are read as numbers.",
+        )
+        for name, answers in changed.items()
+    ]
+    return pd.DataFrame(mended), findings
+
+
+def _points(answers: pd.Series) -> pd.Series:
+    """Write decimal commas as points, where most of a column becomes numbers by it."""
+    commas = answers.str.match(_DECIMAL_COMMA, na=False)
+    mended = answers.where(~commas, answers.str.replace(",", "."))
+    numbers = pd.to_numeric(mended.dropna(), errors="coerce")
+    return mended if commas.any() and numbers.notna().mean() >= _MOSTLY else answers
+
+
+def _certain(answer: str) -> bool:
+    """Whether a comma neither separates thousands nor two choices, in their order."""
+    before, after = answer.removeprefix("-").split(",")
+    thousands = len(before) <= 3 and len(after) == 3
+    choices = len(answer) == 3 and before < after
+    return not (thousands or choices)
 
 
 def _rows(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     """Return the separator, and every line that is not blank with its number."""
     usual = "\t" if path.suffix in (".tsv", ".txt") else ","
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
         text = re.sub(r'^"?sep=.?"?\r?\n', "", text.lstrip("\r\n"))  # Written by Excel.
         header = text.split("\n", 1)[0]
         separator = max((usual, "\t", ";", ","), key=header.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        try:
+            rows = _split(text, separator)
+        except csv.Error:
+            if separator != "\t":
+                raise
+            rows = _split(text, separator, quoting=csv.QUOTE_NONE)  # BIDS knows no quotes.
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise TableError(
             f"cannot be read as a table ({error})",
@@ -81,10 +126,16 @@ def _rows(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     return separator, [(line, row) for line, row in rows if any(row)]
 
 
+def _split(text: str, separator: str, **how) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, **how)
+    return [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+
+
 def _named(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Drop a first column that only counts rows; refuse columns without a name of their own."""
     names = list(raw.columns)
-    if not names[0] and _counts_rows(raw.iloc[:, 0]):
+    by_pandas = names[0].startswith("Unnamed: ")
+    if by_pandas or (not names[0] and _counts_rows(raw.iloc[:, 0])):
         raw, names = raw.iloc[:, 1:], names[1:]
     if not all(names):
         position = names.index("") + 1

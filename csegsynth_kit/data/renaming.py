@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 
 from csegsynth_kit.data.findings import Finding
-from csegsynth_kit.data.tables import KnownTable
+from csegsynth_kit.data.tables import KnownTable, plain
 
-_ALIASES = {"age": "age", "sex": "sex", "gender": "sex", "gender_text": "sex", "m/f": "sex"}
+#: Usual names of age and sex, to what they are called in letters and digits alone.
+_ALIASES = {
+    "age": ("age", "ageyears", "ageyrs", "ageinyears", "ageatscan", "ageatmri", "scanage"),
+    "sex": ("sex", "gender", "gendertext", "mf", "biologicalsex", "sexatbirth"),
+}
 
 
 def in_any_case(names: Iterable[str], wanted: Collection[str]) -> dict[str, str]:
@@ -39,14 +43,14 @@ def known_names(
         The table, old to new names of the columns that were renamed, and what was noticed.
     """
     notes = []
-    rename = dict(known.rename) if known else {}
+    rename = known.names(raw.columns) if known else {}
     taken = set(raw.columns) | set(rename.values())
     for name in raw.columns:
-        alias = _ALIASES.get(str(name).lower())
+        alias = next((a for a, names in _ALIASES.items() if plain(name) in names), None)
         if alias and name != alias and alias not in taken and name not in rename:
             rename[name] = alias
             taken.add(alias)
-    rename = {old: new for old, new in rename.items() if old in raw.columns and old != new}
+    rename = {old: new for old, new in rename.items() if old != new}
     if rename:
         names = ", ".join(f"{old} → {new}" for old, new in rename.items())
         notes.append(Finding("note", "cohort", "renamed", f"Columns renamed: {names}."))

@@ -1,5 +1,6 @@
 """Typing the columns of a table, and deciding which of them may serve as features."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,18 @@ from csegsynth_kit.errors import TableError
 Kind = Literal["continuous", "ordinal", "categorical", "text"]
 #: A named answer with more levels than this is text, not a category.
 MOST_LEVELS = 30
-SEX_WORDS = {"m": "male", "male": "male", "f": "female", "female": "female"}
+SEX_WORDS = {
+    **dict.fromkeys(("m", "male", "man", "boy", "männlich"), "male"),
+    **dict.fromkeys(("f", "female", "woman", "girl", "w", "weiblich"), "female"),
+}
+#: Questions whose numbers are names: codes of places and groups have no order.
+NOMINAL = re.compile(
+    r"(^|_)(sex|gender|site|cent(er|re)|cohort|(?<!age_)group|diagnosis|dx|marital|occupation"
+    r"|batch)(_?(id|code|status))?$",
+    re.IGNORECASE,
+)
+#: From so many answers on, one that nobody shares with another is no category.
+_ENOUGH = 5
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def type_column(
     observed = sorted(answers.dropna().unique())
     kind = kinds.get(name) or described.get("Kind") or known_kind or None
     if kind is None:
-        kind, levels = _infer(numbers, numeric, levels, observed)
+        kind, levels = _infer(answers.dropna(), numeric, levels)
     elif kind in ("ordinal", "categorical") and not levels and not (kind == "ordinal" and numeric):
         levels = tuple(observed)
     if kind == "continuous" or (kind == "ordinal" and numeric and not known_levels):
@@ -113,24 +125,31 @@ def type_column(
     return column, answers.astype(object)
 
 
-def _infer(numbers: pd.Series, numeric: bool, levels: tuple[str, ...], observed: list[str]):
+def _infer(answers: pd.Series, numeric: bool, levels: tuple[str, ...]):
+    observed = sorted(answers.unique())
+    names_only = NOMINAL.search(str(answers.name))
     if levels:
         if numeric and set(observed) - set(levels):
             return "continuous", ()  # Levels may name only special values of a number.
-        if numeric and len(levels) > 2:
+        if numeric and len(levels) > 2 and not names_only:
             return "ordinal", ()
         ordered = any(set(levels) <= set(words) for words in ORDERED_WORDS)
         return ("ordinal" if ordered and len(levels) > 2 else "categorical"), levels
+    if numeric and answers.name == "age":
+        return "continuous", ()
     if numeric:
-        if len(observed) == 2 and numbers.dropna().isin(range(-1, 10)).all():
+        numbers = pd.to_numeric(answers)
+        whole = (numbers % 1 == 0).all()
+        codes = len(observed) == 2 and numbers.isin(range(-1, 10)).all()
+        if codes or (whole and names_only and 1 < len(observed) <= MOST_LEVELS):
             return "categorical", tuple(sorted(observed, key=float))  # Codes, not amounts.
-        whole = (numbers.dropna() % 1 == 0).all()
         return ("ordinal" if whole and len(observed) <= 7 else "continuous"), ()
     for words in ORDERED_WORDS:
         if set(map(str.lower, observed)) <= set(words) and len(observed) > 1:
             written = {answer.lower(): answer for answer in observed}
             return "ordinal", tuple(written.get(word, word) for word in words)
-    if len(observed) > MOST_LEVELS or (len(observed) > 12 and len(observed) > len(numbers) / 4):
+    shared = len(observed) < len(answers) or len(answers) < _ENOUGH
+    if not shared or len(observed) > MOST_LEVELS or len(observed) > max(12, len(answers) / 4):
         return "text", ()
     return "categorical", tuple(observed)
 

@@ -5,7 +5,7 @@ of them is read by the general rules of :mod:`csegsynth_kit.data.participants`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Kinds = Mapping[str, tuple[str, tuple[str, ...]]]
@@ -17,7 +17,8 @@ class KnownTable:
 
     Args:
         name: Shown in reports.
-        signature: Columns that together identify the table (original names).
+        signature: Columns that together identify the table (original names, which may be
+            written in other case and without signs).
         rename: Original name to the name used here.
         recode: Column (new name) to a mapping of its original answers.
         missing: Column to values that mean "not answered".
@@ -36,6 +37,23 @@ class KnownTable:
     units: Mapping[str, str] = field(default_factory=dict)
     default_features: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, columns: Iterable[str]) -> dict[str, str]:
+        """Map columns that are known, however written, to the names used here."""
+        original = {*self.signature, *self.kinds, *self.units, *self.left_out, *self.recode}
+        used = {plain(name): name for name in (*original, *self.missing)}
+        used |= {plain(old): new for old, new in self.rename.items()}
+        found: dict[str, str] = {}
+        for name in columns:
+            new = used.get(plain(name))
+            if new and (new == name or new not in {*columns, *found.values()}):
+                found[name] = new
+        return found
+
+
+def plain(name: str) -> str:
+    """Return letters and digits alone, in lower case."""
+    return re.sub(r"[\W_]", "", str(name).lower())
 
 
 _SEX = {"sex": ("categorical", ("female", "male"))}
@@ -89,9 +107,19 @@ CAMCAN = KnownTable(
     },
 )
 
+_OASIS_SEX = {"sex": {"M": "male", "F": "female"}, "handedness": {"R": "right", "L": "left"}}
+_OASIS_LEFT_OUT = dict.fromkeys(
+    ("eTIV", "nWBV", "ASF"), "measured on the scan: it would give the answer away"
+)
+_OASIS_KINDS = _SEX | {
+    "socioeconomic_status": ("ordinal", ()),
+    "CDR": ("ordinal", ()),
+    "MMSE": ("continuous", ()),
+}
+
 OASIS1 = KnownTable(
     name="OASIS-1 cross-sectional",
-    signature=frozenset({"ID", "M/F", "eTIV", "nWBV", "CDR"}),
+    signature=frozenset({"M/F", "Hand", "Educ", "SES", "MMSE", "CDR"}),
     rename={
         "M/F": "sex",
         "Hand": "handedness",
@@ -99,20 +127,41 @@ OASIS1 = KnownTable(
         "Educ": "education",
         "SES": "socioeconomic_status",
     },
-    recode={"sex": {"M": "male", "F": "female"}, "handedness": {"R": "right", "L": "left"}},
-    kinds=_SEX
-    | {
-        "education": ("ordinal", ()),
-        "socioeconomic_status": ("ordinal", ()),
-        "CDR": ("ordinal", ()),
-        "MMSE": ("continuous", ()),
-    },
+    recode=_OASIS_SEX,
+    kinds=_OASIS_KINDS | {"education": ("ordinal", ())},
     units={"age": "years", "MMSE": "points (0 to 30)"},
+    left_out=_OASIS_LEFT_OUT
+    | {"Delay": "days until the retest scan, not a property of the person"},
+)
+
+OASIS2 = KnownTable(
+    name="OASIS-2 longitudinal",
+    signature=OASIS1.signature | {"Group", "Visit"},
+    rename=dict(OASIS1.rename) | {"Educ": "education_years"},
+    recode=_OASIS_SEX,
+    kinds=_OASIS_KINDS | {"education_years": ("continuous", ())},
+    units=dict(OASIS1.units) | {"education_years": "years"},
+    left_out=_OASIS_LEFT_OUT
+    | {
+        "Subject ID": "the name of the person",
+        "Visit": "which of the person's scans it is",
+        "MR Delay": "days since the person's first scan",
+    },
+)
+
+IXI = KnownTable(
+    name="IXI",
+    signature=frozenset({"IXI_ID", "SEX_ID (1=m, 2=f)"}),
+    rename={"SEX_ID (1=m, 2=f)": "sex"},
+    recode={"sex": {"1": "male", "2": "female"}},
+    missing={"HEIGHT": (0.0,), "WEIGHT": (0.0,)},
+    kinds=_SEX | {"MARITAL_ID": ("categorical", ()), "OCCUPATION_ID": ("categorical", ())},
+    units={"age": "years", "HEIGHT": "cm", "WEIGHT": "kg"},
     left_out={
-        "eTIV": "measured on the scan: it would give the answer away",
-        "nWBV": "measured on the scan: it would give the answer away",
-        "ASF": "measured on the scan: it would give the answer away",
-        "Delay": "days until the retest scan, not a property of the person",
+        "ETHNIC_ID": "sensitive (ethnicity)",
+        "DOB": "its year is in the age",
+        "DATE_AVAILABLE": "not a property of the person",
+        "STUDY_DATE": "not a property of the person",
     },
 )
 
@@ -125,10 +174,14 @@ FCON1000 = KnownTable(
     default_features=("age", "sex", "site"),
 )
 
-KNOWN_TABLES = (AOMIC_ID1000, CAMCAN, OASIS1, FCON1000)
+#: Those that have more columns than another come first.
+KNOWN_TABLES = (AOMIC_ID1000, CAMCAN, OASIS2, OASIS1, IXI, FCON1000)
 
 #: Column names, in lower case, that identify a row.
-ID_COLUMNS = ("participant_id", "ccid", "observations", "id", "sub_id", "subject_id", "subject")
+ID_COLUMNS = (
+    *("participant_id", "ccid", "observations", "id", "sub_id", "mri id", "subject_id"),
+    *("subject id", "subject", "ixi_id", "participant", "subjectid", "participantid"),
+)
 
 #: What stands in the names of questions, in capitals, and what it means.
 ABBREVIATIONS = {
@@ -171,7 +224,10 @@ ORDERED_WORDS = (
 
 def identify(columns: set[str]) -> KnownTable | None:
     """Return the known table with these columns, or None."""
-    return next((table for table in KNOWN_TABLES if table.signature <= columns), None)
+    written = set(map(plain, columns))
+    return next(
+        (table for table in KNOWN_TABLES if set(map(plain, table.signature)) <= written), None
+    )
 
 
 def is_sensitive(column: str) -> bool:

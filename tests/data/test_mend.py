@@ -247,3 +247,145 @@ def test_missing_words_are_missing(tmp_path):
     people = read_participants(table(tmp_path, rows([".", "NULL", "n/a"])))
     assert people.frame["score"].isna().sum() == 3
     assert pd.api.types.is_float_dtype(people.frame["score"])
+
+
+@pytest.mark.parametrize("word", ["None", "<NA>", "-", "?", "unknown", "n.a.", "Not reported"])
+@pytest.mark.parametrize("others", [["1", "2", "3", "4"], ["8", "12", "16.5", "21"]])
+def test_words_for_missing_make_no_numbers_a_category(tmp_path, word, others):
+    people = read_participants(table(tmp_path, rows([*others * 3, *[word] * 4], n=16)))
+    assert people.columns[0].numeric
+    assert people.frame["score"].isna().sum() == 4
+    assert people.frame["score"].mean() == pytest.approx(sum(map(float, others)) / 4)
+
+
+def test_words_for_missing_are_answers_where_the_description_lists_them(tmp_path):
+    text = rows(["yes", "no", "unknown", "unknown"], n=4)
+    people = read_participants(table(tmp_path, text))
+    assert people.columns[0].levels == ("no", "yes")
+    assert "taken-as-missing" in codes(people)
+    listed = {"score": {"Levels": ["yes", "no", "unknown"]}}
+    assert read_participants(table(tmp_path, text, listed)).frame["score"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("others", "code", "missing"),
+    [
+        (["14", "29", "30", "22"], "-1", True),
+        (["14", "29", "30", "22"], "-4", True),
+        (["14", "29", "30", "22"], "99", True),
+        (["1", "2", "3", "4"], "-1", True),
+        (["-1.5", "0.3", "2.9", "-0.2"], "-999", True),
+        (["-1.5", "0.3", "2.9", "-0.2"], "-9", False),
+        (["0", "1", "2", "1"], "-1", False),
+        (["60", "71", "80", "95"], "99", False),
+        (["1", "2", "-1", "-3"], "-2", False),
+    ],
+)
+def test_codes_are_told_from_answers_by_their_distance(tmp_path, others, code, missing):
+    people = read_participants(table(tmp_path, rows([*others * 3, code, code], n=14)))
+    assert people.frame["score"].isna().sum() == (2 if missing else 0)
+    assert ("taken-as-missing" in codes(people)) == missing
+    assert ("negative" in codes(people)) == ((others[0], code) == ("0", "-1"))
+
+
+def test_levels_may_be_objects_and_codes_may_have_decimals(tmp_path):
+    described = {
+        "sex": {"Levels": {"1": {"Description": "Male"}, "2": {"Description": "Female"}}},
+        "smoker": {"Levels": {"0": "no", "1": "yes", "9": {"Description": "not answered"}}},
+        "hand": {"Levels": {"1": "right", "2": "left", "3": "both"}, "Kind": "demographic"},
+        "site": {"Levels": {"1": "Rome", "2": "Oslo", "3": "Bonn"}},
+        "arm": {"Levels": {"R": "right", "L": "left"}},
+    }
+    header = "participant_id\tsex\tsmoker\thand\tsite\tarm\n"
+    text = "".join(f"sub-{i}\t{1 + i % 2}.0\t{i % 2 or 9}\t{i}.0\t{i}\tLeft\n" for i in (1, 2, 3))
+    people = read_participants(table(tmp_path, header + text.replace("Left", "r", 1), described))
+    assert people.frame["sex"].tolist() == ["female", "male", "female"]
+    assert people.frame["smoker"].tolist()[::2] == ["1", "1"]
+    assert people.frame["smoker"].isna().sum() == 1
+    kinds = {c.name: c.kind for c in people.columns}
+    assert (kinds["hand"], kinds["site"]) == ("ordinal", "categorical")
+    assert people.frame["arm"].tolist() == ["R", "L", "L"]
+    (order,) = [f for f in people.findings if f.code == "ordered"]
+    assert (order.subject, "from 1 (right) to 3 (both)" in order.message) == ("column hand", True)
+
+
+def test_sex_beside_a_code_is_no_order(tmp_path):
+    people = read_participants(table(tmp_path, rows(["1", "2", "1", "9"], "sex", 4)))
+    assert people.columns[0].levels == ("1", "2")
+    assert people.frame["sex"].isna().sum() == 1
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("tsv", "\t"), ("csv", ";")])
+def test_decimal_commas_below_ten_are_told_from_choices(tmp_path, suffix, separator):
+    numbers = ["7,0", "6,5", "8,5", "7,7"] * 3
+    text = rows(numbers, "sleep", 12).replace("\t", separator)
+    people = read_participants(table(tmp_path, text, name=f"p.{suffix}"))
+    assert people.frame["sleep"].tolist() == [7.0, 6.5, 8.5, 7.7] * 3
+    assert "decimal-comma" in codes(people)
+    choices = read_participants(table(tmp_path, rows(["1,2", "1,3", "2,3"] * 4, n=12)))
+    assert not choices.columns[0].numeric
+
+
+def test_one_certain_decimal_comma_is_enough_for_a_table(tmp_path):
+    text = "participant_id\tage\tsleep\nsub-1\t31,5\t1,2\nsub-2\t42,0\t1,3\n"
+    frame = read_participants(table(tmp_path, text)).frame
+    assert frame["age"].tolist() == [31.5, 42.0]
+    assert frame["sleep"].tolist() == [1.2, 1.3]
+
+
+@pytest.mark.parametrize(("units", "per_year"), [("Months", 12), ("days", 365.25), ("years", 1)])
+def test_ages_are_in_years_whatever_their_units(tmp_path, units, per_year):
+    ages = [str(round(years * per_year)) for years in (5, 7, 9)]
+    people = read_participants(
+        table(tmp_path, rows(ages, "age", 3), {"age": {"Units": units}}),
+    )
+    assert people.frame["age"].tolist() == pytest.approx([5, 7, 9], abs=0.01)
+    assert people.columns[0].units == ("years")
+
+
+@pytest.mark.parametrize("name", ["age_years", "Age at scan", "AGE"])
+def test_age_is_known_by_other_names(tmp_path, name):
+    people = read_participants(table(tmp_path, rows(["30", "30", "40"], name, 3)))
+    assert [(c.name, c.kind) for c in people.columns] == [("age", "continuous")]
+
+
+def test_what_differs_in_case_alone_is_one_answer(tmp_path):
+    people = read_participants(table(tmp_path, rows(["Right", "right", "Right", "left"], n=4)))
+    assert people.columns[0].levels == ("Right", "left")
+    assert "spelling" in codes(people)
+
+
+def test_what_nobody_shares_is_no_category(tmp_path):
+    dates = [f"2020-01-{day:02d}" for day in range(1, 7)]
+    people = read_participants(table(tmp_path, rows(dates, n=6)))
+    assert people.columns[0].left_out == "it is free text"
+
+
+def test_tables_saved_by_pandas_and_excel_are_read(tmp_path):
+    text = "Unnamed: 0\tparticipant_id\tage\n3\tsub-1\t31\n7\tsub-2\t42\n"
+    (tmp_path / "p.tsv").write_bytes(text.encode("utf-16"))
+    people = read_participants(tmp_path / "p.tsv")
+    assert list(people.frame) == ["age"]
+    assert list(people.frame.index) == ["sub-1", "sub-2"]
+
+
+def test_quotes_in_a_tsv_are_characters(tmp_path):
+    text = 'participant_id\tnote\tage\nsub-1\t"tall" he said\t20\nsub-2\tx\t30\n'
+    people = read_participants(table(tmp_path, text))
+    assert people.frame["note"].tolist() == ['"tall" he said', "x"]
+    assert people.frame["age"].tolist() == [20, 30]
+
+
+@pytest.mark.parametrize(
+    ("ids", "persons"),
+    [
+        (["OAS1_0001_MR1", "OAS1_0001_MR2", "OAS1_0002_MR1"], 2),
+        (["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], 2),
+        (["sub-01MR1", "sub-01MR2", "sub-ses1"], 3),
+    ],
+)
+def test_scans_of_one_person_are_kept_together(tmp_path, ids, persons):
+    text = "participant_id\tage\n" + "".join(f"{i}\t{30 + n}\n" for n, i in enumerate(ids))
+    people = read_participants(table(tmp_path, text))
+    assert people.persons.nunique() == persons
+    assert ("persons" in codes(people)) == (persons < 3)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from csegsynth_kit.data.participants import participant_id, read_participants
@@ -315,6 +316,59 @@ def test_the_real_oasis_table(real_data):
         assert "give the answer away" in columns[name].left_out
     assert "age" in features_of(people)
     assert "socioeconomic_status" in features_of(people)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda t: t.rename(columns={"ID": "participant_id"}),
+        lambda t: t.rename(columns=lambda name: name.lower().replace("/", "")),
+        lambda t: t.drop(columns=["eTIV", "nWBV", "ASF"]),
+    ],
+    ids=["bids", "nilearn", "without volumes"],
+)
+def test_the_real_oasis_table_is_known_under_other_headers(tmp_path, real_data, saved):
+    path = real_data / "oasis1" / "oasis_cross-sectional.csv"
+    published = read_participants(path)
+    saved(pd.read_csv(path)).to_csv(tmp_path / "oasis.csv", index=False)
+    people = read_participants(tmp_path / "oasis.csv")
+    assert people.known == published.known
+    assert people.persons.nunique() == 338
+    assert features_of(people) == features_of(published)
+    pd.testing.assert_frame_equal(
+        people.frame[features_of(people)], published.frame[features_of(people)]
+    )
+
+
+def test_oasis_2_and_ixi_are_known(tmp_path):
+    longitudinal = tmp_path / "oasis2.csv"
+    longitudinal.write_text(
+        "Subject ID,MRI ID,Group,Visit,MR Delay,M/F,Hand,Age,EDUC,SES,MMSE,CDR,eTIV,nWBV,ASF\n"
+        "OAS2_0001,OAS2_0001_MR1,Nondemented,1,0,M,R,87,14,2,27,0,1987,0.696,0.883\n"
+        "OAS2_0001,OAS2_0001_MR2,Nondemented,2,457,M,R,88,14,2,30,0,2004,0.681,0.876\n"
+        "OAS2_0002,OAS2_0002_MR1,Demented,1,0,M,R,75,12,,23,0.5,1678,0.736,1.046\n"
+        "OAS2_0004,OAS2_0004_MR1,Demented,1,0,F,R,88,18,3,28,0,1215,0.710,1.444\n"
+    )
+    people = read_participants(longitudinal)
+    assert people.known == "OASIS-2 longitudinal"
+    assert people.persons.nunique() == 3
+    assert {"age", "sex", "education_years", "MMSE", "CDR"} <= set(features_of(people))
+    assert not {"Visit", "MR Delay", "Subject ID", "nWBV"} & set(features_of(people))
+
+    ixi = tmp_path / "ixi.csv"
+    ixi.write_text(
+        'IXI_ID,"SEX_ID (1=m, 2=f)",HEIGHT,WEIGHT,ETHNIC_ID,MARITAL_ID,OCCUPATION_ID,'
+        "QUALIFICATION_ID,DOB,DATE_AVAILABLE,STUDY_DATE,AGE\n"
+        "1,2,164,58,1,4,1,5,1970-01-01,1,2005-11-29,35.8\n"
+        "2,1,0,77,1,2,2,3,1966-02-20,1,2005-11-18,38.78\n"
+        "12,1,175,70,1,2,1,5,1966-08-20,1,2005-06-01,38.78\n"
+    )
+    people = read_participants(ixi)
+    assert people.frame["sex"].tolist() == ["female", "male", "male"]
+    assert people.frame["HEIGHT"].isna().sum() == 1
+    assert columns_of(people)["MARITAL_ID"].kind == "categorical"
+    assert not {"ETHNIC_ID", "DOB", "STUDY_DATE"} & set(features_of(people))
 
 
 # --- 1000 Functional Connectomes

@@ -1,0 +1,110 @@
+"""Words and numbers by which tables say that nobody has answered."""
+
+import re
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from csegsynth_kit.data.findings import Finding
+
+#: Numbers that tables use for "not answered": 99, 888, -7.
+CODES = (
+    *(float(digit * times) for digit in "789" for times in (2, 3, 4)),
+    *(-float(digit * times) for digit in "789" for times in (1, 2, 3, 4)),
+)
+#: Likewise, but more often answers.
+_SMALL_CODES = tuple(-float(digit) for digit in range(1, 7))
+#: At most so many different ones are codes, and only if as far from all other numbers.
+_MOST_SMALL_CODES = 2
+#: A code near which there might be answers is one only if it is so many times as large as any.
+_FAR = 5.0
+#: Likewise, where several people have it.
+_FAR_REPEATED = 2.0
+#: Zeros are doubted where all other numbers are at least this: a weight of 0, a BMI of 0.
+_FAR_FROM_ZERO = 10.0
+_ONE = (
+    r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
+    r"|prefer(s|red)? not to (answer|say|disclose)|missing (data|value|answer)|n/?a"
+    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded|reported|known"
+    r"|specified|disclosed|given|provided))( *\(.*\))?"
+)
+NOT_ANSWERED = re.compile(rf"{_ONE}( *(/|,|;|\bor\b) *{_ONE})*", re.IGNORECASE)
+#: Likewise, among numbers.
+_NO_NUMBER = ("none", "-", "--", "?")
+
+
+def without_words(answers: pd.Series, kept: Collection[str], findings: list) -> pd.Series:
+    """Set words missing that say so, unless they are answers that are known."""
+    answered = answers.dropna().astype(str)
+    answered = answered[~answered.str.lower().isin([name.lower() for name in kept])]
+    words = answered.str.fullmatch(NOT_ANSWERED)
+    no_number = answered.str.lower().isin(_NO_NUMBER)
+    rest = pd.to_numeric(answered[~words & ~no_number], errors="coerce")
+    if len(rest) and rest.notna().all():
+        words |= no_number
+    where = answers.index.isin(answered.index[words])
+    return set_missing(answers, where, "by what they say", "doubt", findings)
+
+
+def without_codes(
+    answers: pd.Series, levels: Collection[str], seen: tuple[float, ...], findings: list
+) -> pd.Series:
+    """Set numbers missing that mean "not answered", and doubt those that may.
+
+    Args:
+        answers: Text; nothing is done unless all are numbers, or ``seen`` is given.
+        levels: Numbers that the .json names are answers.
+        seen: The smallest and largest number that other people are known to answer.
+        findings: Takes what was changed.
+    """
+    numbers = pd.to_numeric(answers, errors="coerce")
+    if not seen and numbers.notna().sum() < answers.notna().sum():
+        return answers
+    codes = {code for code in (*CODES, *_SMALL_CODES) if f"{code:g}" not in levels}
+    own = numbers[~numbers.isin(codes)].dropna()
+    others = pd.concat([own, pd.Series(seen, dtype=float)])
+    if not len(others):
+        return answers
+    present = codes & set(numbers)
+    small = present & set(_SMALL_CODES)
+    odd = {code for code in present - small if _far(code, numbers, others)}
+    if 0 < len(small) <= _MOST_SMALL_CODES and others.min() >= 0 and answers.name != "age":
+        if others.min() - max(small) >= _MOST_SMALL_CODES:
+            odd |= small
+        else:
+            _doubt(answers, numbers.isin(small), "negative", "not below 0", findings)
+    least = pd.concat([own[own != 0], pd.Series(seen, dtype=float)]).min()
+    if least >= _FAR_FROM_ZERO:
+        _doubt(answers, numbers == 0, "far-zeros", f"at least {least:g}", findings)
+    why = "which no other answer comes near"
+    return set_missing(answers, numbers.isin(odd), why, "doubt", findings)
+
+
+def _doubt(answers: pd.Series, where: pd.Series, code: str, rest: str, findings: list) -> None:
+    if where.any():
+        written = " or ".join(sorted(set(answers[where])))
+        text = f"{int(where.sum())} answers are {written}, and all others {rest}."
+        text += f" Write n/a if {written} means not answered."
+        findings.append(Finding("doubt", f"column {answers.name}", code, text))
+
+
+def _far(code: float, numbers: pd.Series, others: pd.Series) -> bool:
+    """Whether a usual code is far from all other numbers."""
+    if code < 0:
+        return others.min() >= 0 or -code > _FAR * others.abs().max()
+    repeated = (numbers == code).sum() > 1
+    return code > (_FAR_REPEATED if repeated else _FAR) * max(others.max(), 1)
+
+
+def set_missing(
+    answers: pd.Series, where: np.ndarray | pd.Series, why: str, severity: str, findings: list
+) -> pd.Series:
+    """Return the answers with some of them missing, and say which and why."""
+    where = np.asarray(where, dtype=bool)
+    if not where.any():
+        return answers
+    values = ", ".join(sorted({str(a) for a in answers[where]})[:5])
+    text = f"{int(where.sum())} answers ({values}) are taken as missing, {why}."
+    findings.append(Finding(severity, f"column {answers.name}", "taken-as-missing", text))
+    return answers.mask(where, np.nan)
