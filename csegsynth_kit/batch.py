@@ -1,6 +1,7 @@
 """Running the notebook series headless, and turning it into a report."""
 
 import html
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,12 +123,23 @@ def write_index(out: Path, parameters: Mapping[str, Scalar], failure: str = "") 
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>csegsynth_kit</title>'
         f"<style>{_STYLE}</style><h1>csegsynth_kit: report of a series</h1>"
+        f"{_statements(out)}"
         f"{f'<p><strong>Stopped: {html.escape(failure)}</strong></p>' if failure else ''}"
         f"<ol>{links}</ol><h2>Parameters</h2><table>{values}</table>"
         f"<h2>Figures</h2>{figures}</html>\n"
     )
     write_text(out / "index.html", text)
     return out / "index.html"
+
+
+def _statements(out: Path) -> str:
+    """Say what the models of this series were trained on."""
+    files = sorted(out.glob("models/*/provenance.json"))
+    cohorts = [json.loads(file.read_text(encoding="utf-8")).get("cohort", {}) for file in files]
+    said = dict.fromkeys(
+        c.get("statement") or f"Segmentations of {c.get('source')}." for c in cohorts
+    )
+    return "".join(f"<p><strong>{html.escape(text)}</strong></p>" for text in said)
 
 
 def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) -> None:

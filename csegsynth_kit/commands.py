@@ -44,6 +44,9 @@ from csegsynth_kit.training.pretrained import open_model
 from csegsynth_kit.training.runs import STAGES, Run, warm_start
 from csegsynth_kit.training.trainer import Trainer
 
+#: So many volumes are printed; all are in a table.
+_MOST_ROWS = 20
+
 
 def prepare_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth prepare``."""
@@ -181,8 +184,14 @@ def generate_command(options: argparse.Namespace) -> None:
     maps.to_bids(options.out)
     volumes = maps.volumes_ml().pivot(index="map", columns="tissue", values="volume_ml")
     print("Volumes (mL) of synthetic maps:")
-    print(volumes[["WM", "GM", "CSF"]].round(1).to_string())
-    print(f"{options.out}: {len(maps)} synthetic maps, their volumes in volumes.tsv")
+    print(volumes[["WM", "GM", "CSF"]].head(_MOST_ROWS).round(1).to_string())
+    if len(maps) > _MOST_ROWS:
+        print(f"and {len(maps) - _MOST_ROWS} more")
+    print(f"{options.out}: synthetic maps: {len(maps)}, their volumes in volumes.tsv")
+    if model.card.get("simulated"):
+        print(
+            "The model was trained on simulated people: what it draws is no evidence of real ones."
+        )
     if "statement" in model.card:
         print(model.card["statement"])
 

@@ -3,7 +3,7 @@ import json
 import nbformat
 import pytest
 
-from csegsynth_kit.batch import find_notebooks, run_series
+from csegsynth_kit.batch import find_notebooks, run_series, write_index
 from csegsynth_kit.errors import ConfigError, SeriesError
 from csegsynth_kit.refresh import normalized, refresh
 
@@ -51,6 +51,16 @@ def test_parameters_arrive_and_the_report_links_what_ran(folder, tmp_path):
     assert "x&lt;y" in page
     assert "figures/01_volumes.png" in page
     assert "Title of 01_first" in (tmp_path / "out" / "notebooks" / "01_first.html").read_text()
+
+
+def test_the_report_says_what_models_were_trained_on(tmp_path):
+    for name, said in (("a", {"statement": "Not <real>."}), ("b", {"source": "/mine"})):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        provenance = json.dumps({"cohort": said})
+        (tmp_path / "models" / name / "provenance.json").write_text(provenance)
+    text = write_index(tmp_path, {}).read_text()
+    assert "Not &lt;real&gt;." in text
+    assert "Segmentations of /mine." in text
 
 
 def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):

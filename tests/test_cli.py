@@ -57,7 +57,7 @@ def test_generate_prints_volumes_and_writes_bids(run, tmp_path, capsys):
     assert cli.main([*arguments, "--out", str(tmp_path / "out"), "--name", "grandma"]) == 0
     printed = capsys.readouterr().out
     assert "WM" in printed
-    assert "2 synthetic maps" in printed
+    assert "synthetic maps: 2" in printed
     names = {p.name for p in (tmp_path / "out").glob("sub-*")}
     assert names == {"sub-grandmadraw01", "sub-grandmadraw02"}
     assert all(name in printed for name in names)
@@ -180,6 +180,10 @@ def test_a_place_that_can_hold_no_folder_is_refused_before_anything_is_drawn(
 def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
     assert cli.main(["generate", str(tmp_path), "--person", "{}", "--out", "x"]) == 2
     assert f"{tmp_path}: is not a run folder" in capsys.readouterr().err
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "config.json").write_text("{}")
+    assert cli.main(["generate", str(tmp_path), "--person", "{}", "--out", "x"]) == 2
+    assert f"Give one of those in it: {Path('models', 'mine')}." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -83,7 +83,7 @@ def test_another_seed_is_another_individual(generate, table, tmp_path):
 
 def test_volumes_are_written_beside_the_maps(generate, table, tmp_path, capsys):
     assert generate("--participants", table("p1", "p2"), "--n", 2) == 0
-    assert "4 synthetic maps, their volumes in volumes.tsv" in capsys.readouterr().out
+    assert "synthetic maps: 4, their volumes in volumes.tsv" in capsys.readouterr().out
     lines = (tmp_path / "out" / "volumes.tsv").read_text().splitlines()
     assert lines[0].split("\t")[:3] == ["participant_id", "answers_of", "draw"]
     assert lines[2].split("\t")[:3] == ["sub-syntheticp1draw02", "sub-p1", "2"]

@@ -17,6 +17,8 @@ from csegsynth_kit.errors import TableError
 WITHIN_YEARS = 5.0
 #: Answers are near if they differ less than those of this share of comparable participants.
 _NEAR_SHARE = 0.5
+#: Distances below this are those of equal answers (in standard deviations).
+_ROUNDING = 1e-6
 #: A person is supported who has as many near participants as all but this share of the
 #: training participants have themselves, and never with fewer than so many.
 _LONELY_SHARE, _FEWEST = 0.05, 3
@@ -78,7 +80,7 @@ class Support:
         peers = _within(self.ages_years, self.ages_years) & self._same_sex(self.values)
         np.fill_diagonal(peers, False)
         apart = self._distance(self.values, asked)
-        radius = np.quantile(apart[peers], _NEAR_SHARE) if peers.any() else 0.0
+        radius = _radius(apart[peers])
         usual = (peers & (apart <= radius)).sum(axis=1)
         near = (same_sex & (distance <= radius)).sum(axis=1)
         least = int(np.quantile(usual, _LONELY_SHARE, method="lower"))
@@ -118,6 +120,19 @@ class Support:
         squares = ((a**2 + a_unknown) @ weights)[:, None] + (b**2 + b_unknown) @ weights
         squares -= 2 * (a * weights) @ b.T
         return np.sqrt(np.maximum(squares, 0.0) / weights.sum())
+
+
+def _radius(distances: np.ndarray) -> float:
+    """Return the distance within which two people are near.
+
+    Where most pairs agree in all that is asked, near is what lies closer to an answer than to
+    the next one: answers that move with age lie between those that people can give.
+    """
+    if not len(distances):
+        return 0.0
+    apart = distances[distances > _ROUNDING]
+    least = apart.min() / 2 if len(apart) else _ROUNDING
+    return max(float(np.quantile(distances, _NEAR_SHARE)), float(least))
 
 
 def _within(ages_years: np.ndarray, others: np.ndarray) -> np.ndarray:

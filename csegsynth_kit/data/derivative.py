@@ -36,7 +36,7 @@ def require_new(out: Path, ids: Sequence[str]) -> None:
     there = [i for i in ids if (out / i).exists()]
     if there:
         raise CohortError(
-            f"holds {there[0]} already", "Choose another folder or other labels.", out
+            f"holds {there[0]} already", "Choose another folder, or another --name or ids.", out
         )
     for name in ("participants", "volumes"):
         read_description(out / f"{name}.json")
@@ -45,7 +45,7 @@ def require_new(out: Path, ids: Sequence[str]) -> None:
         if there:
             raise CohortError(
                 f"has a row of {there[0]} already, though there is no folder of it",
-                "Remove the row, or choose another folder or other labels.",
+                "Remove the row, or choose another folder, or another --name or ids.",
                 out / f"{name}.tsv",
             )
 

@@ -171,7 +171,7 @@ def _preparation(kept: Sequence[str], records: Mapping[str, Mapping]) -> pd.Data
 
 def _facts(job: Job, kept: Sequence[str], records: Mapping) -> list[tuple[str, str]]:
     removed = [sum(records[p]["removed_ml"]) for p in kept if records[p]["cleaned"]]
-    cleaned = f"took off {np.mean(removed):.1f} mL on average" if removed else "no label maps"
+    cleaned = f"took off {np.mean(removed):.1f} mL on average" if removed else "none"
     features = job.participants.feature_columns if job.participants else ()
     return [
         ("source", f"`{job.discovery.source}`"),

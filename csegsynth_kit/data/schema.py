@@ -236,8 +236,9 @@ def _reasons(frame: pd.DataFrame, columns: list[Column], known: KnownTable | Non
 
 
 def _duplicates(frame: pd.DataFrame, columns: list[Column]) -> dict[str, str]:
-    """Find later columns that repeat an earlier one (identical, or correlated above 0.9999)."""
+    """Find columns that repeat age, sex or an earlier one (identical, or correlated > 0.9999)."""
     reasons: dict[str, str] = {}
+    columns = sorted(columns, key=lambda c: c.name not in ("age", "sex"))  # models ask for these
     codes = {
         c.name: (
             frame[c.name] if c.numeric else pd.Series(pd.factorize(frame[c.name])[0])

@@ -40,9 +40,12 @@ def without_words(answers: pd.Series, kept: Collection[str], findings: list) -> 
     answered = answered[~answered.str.lower().isin([name.lower() for name in kept])]
     words = answered.str.fullmatch(NOT_ANSWERED)
     no_number = answered.str.lower().isin(_NO_NUMBER)
-    rest = pd.to_numeric(answered[~words & ~no_number], errors="coerce")
-    if len(rest) and rest.notna().all():
+    numbers = pd.to_numeric(answered, errors="coerce")
+    rest = numbers[~words & ~no_number]
+    if rest.notna().any() and rest.notna().all():
         words |= no_number
+    elif rest.isna()[~rest.isin(CODES)].all():  # only words but for codes
+        words |= numbers.isin(CODES) | (answered == "?")
     where = answers.index.isin(answered.index[words])
     return set_missing(answers, where, "by what they say", "doubt", findings)
 

@@ -94,9 +94,15 @@ class Run:
         """
         path = Path(path)
         if not (path / "config.json").exists():
+            there = [
+                f"{p.parent.relative_to(path)}" for p in sorted(path.glob("models/*/config.json"))
+            ]
             raise RunError(
                 "is not a run folder (no config.json)",
-                "Give the folder that 'csegsynth run' or 'csegsynth train' wrote.",
+                f"Give one of those in it: {', '.join(there)}."
+                if there
+                else "Give a folder in the models/ of what 'csegsynth run' wrote, or one that "
+                "'csegsynth train' wrote.",
                 path,
             )
         return cls(path, json.loads((path / "config.json").read_text(encoding="utf-8")))

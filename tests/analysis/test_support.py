@@ -90,6 +90,16 @@ def test_an_unordered_answer_counts_once(support, crowd):
     assert support.of(person)["near_n"].item() == near.sum()
 
 
+def test_an_answer_between_two_is_near_the_nearer_one(crowd):
+    """Where most people agree, as on a dementia rating, near is not only who agrees exactly."""
+    crowd = crowd.assign(rating=np.where(np.arange(len(crowd)) % 10 == 0, 1.0, 0.0))
+    columns = [Column("age", "continuous"), Column("rating", "ordinal")]
+    features = Features.fit(crowd, columns)
+    support = Support(features, features.encode(crowd).values, crowd["age"].to_numpy())
+    near = support.of(pd.DataFrame({"age": 50.0, "rating": [0.0, 0.1, 0.4, 0.9, 1.0]}))["near_n"]
+    assert near[0] == near[1] == near[2] > near[3] == near[4] > 0
+
+
 def test_a_trajectory_is_marked_where_nobody_is_near(model, cohort):
     support = Support.fit(cohort, model.features)
     ages = (30.0, 50.0, 115.0)

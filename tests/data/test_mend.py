@@ -267,6 +267,14 @@ def test_words_for_missing_are_answers_where_the_description_lists_them(tmp_path
     assert read_participants(table(tmp_path, text, listed)).frame["score"].notna().all()
 
 
+@pytest.mark.parametrize("code", ["-999", "99", "?"])
+def test_codes_among_words_are_no_level(tmp_path, code):
+    people = read_participants(table(tmp_path, rows([*["low", "high", "medium"] * 3, code], n=10)))
+    assert people.columns[0].levels == ("low", "medium", "high")
+    assert people.frame["score"].isna().sum() == 1
+    assert "taken-as-missing" in codes(people)
+
+
 @pytest.mark.parametrize(
     ("others", "code", "missing"),
     [

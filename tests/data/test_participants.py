@@ -171,6 +171,10 @@ def test_repeated_columns_are_dropped_once(tmp_path):
     people = read_participants(path)
     assert features_of(people) == ["age"]
     assert columns_of(people)["months"].left_out == "it repeats age"
+    before = write_table(
+        tmp_path / "q.tsv", [f"sub-{i}" for i in range(n)], months=(age * 12).round(3), age=age
+    )
+    assert features_of(read_participants(before)) == ["age"]  # models ask for it by this name
 
 
 def test_tables_join_on_the_first(tmp_path):
