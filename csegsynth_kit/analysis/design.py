@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError
 
 #: What a regressor is, where it is no encoded column.
 CONSTANT, AGE_SQUARED = -1, -2
@@ -51,6 +52,21 @@ def regressors(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.
     square = range(len(features.names), x.shape[1])
     encoded = np.array([CONSTANT, *kept, *(AGE_SQUARED for _ in square)])
     return np.column_stack([np.ones(len(x)), x[:, [*kept, *square]]]), encoded
+
+
+def regressors_to_fit(features: Features, train: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out the :func:`regressors` of training participants, for tests and intervals.
+
+    Raises:
+        ConfigError: if nobody is left over to tell the error by.
+    """
+    x, encoded = regressors(features, train)
+    if len(x) <= x.shape[1]:
+        raise ConfigError(
+            f"{len(x)} participants are too few for a regression with {x.shape[1]} regressors",
+            "Use more participants, or fewer features.",
+        )
+    return x, encoded
 
 
 def mean_slope(
