@@ -14,7 +14,7 @@ from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.align import pool_to
-from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.findings import Finding, first_of
 from csegsynth_kit.data.nifti import spacing_mm
 from csegsynth_kit.data.place import Placed
 from csegsynth_kit.data.readers.base import SubjectMaps
@@ -267,8 +267,7 @@ def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Find
     ]
     without = sorted(set(rows) - set(ids))
     if without:
-        listed = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
-        text = f"{len(without)} of {len(rows)} rows of {table} have no map ({listed})."
+        text = f"{len(without)} of {len(rows)} rows of {table} have no map ({first_of(without)})."
         findings.append(Finding("note", "cohort", "no-map", text))
     return findings
 

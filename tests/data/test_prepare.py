@@ -396,6 +396,15 @@ def test_everything_is_refused_before_the_long_work(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.tsv", "maps"]
 
 
+def test_maps_with_another_definition_of_csf_are_named(tmp_path):
+    for i in range(1, 9):
+        write_synthseg(tmp_path / "maps", f"sub-{i}", outer=i != 4)
+    with pytest.raises(CohortError) as caught:
+        prepare(tmp_path / "maps", tmp_path / "out", **FAST)
+    assert "1 maps 'ventricular': sub-4)" in str(caught.value)
+    assert "7 maps 'intracranial': sub-1, sub-2, sub-3, sub-5, sub-6, …;" in str(caught.value)
+
+
 def test_synthetic_sources_stay_marked(tmp_path):
     write_dseg(tmp_path / "maps", "sub-1")
     (tmp_path / "maps" / "dataset_description.json").write_text('{"Synthetic": true}')
