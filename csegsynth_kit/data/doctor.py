@@ -17,7 +17,7 @@ from csegsynth_kit.data.align import pool_to
 from csegsynth_kit.data.findings import Finding, first_of
 from csegsynth_kit.data.nifti import spacing_mm
 from csegsynth_kit.data.place import Placed
-from csegsynth_kit.data.readers.base import SubjectMaps
+from csegsynth_kit.data.readers.base import Scan, SubjectMaps
 
 #: Volumes (mL) that healthy and diseased people of 5 to 100 years have; outside is a doubt.
 PLAUSIBLE_ML = {
@@ -243,6 +243,19 @@ def check_origin(synthetic: int, n: int) -> list[Finding]:
         "simulated. Prepare them apart."
     )
     return [Finding("doubt", "cohort", "mixed-origin", text)]
+
+
+def check_kinds(scans: Sequence[Scan]) -> list[Finding]:
+    """Doubt a cohort of labels and of shares: of one head, they have different volumes."""
+    groups = {k: [s.participant for s in scans if s.kind == k] for k in ("dseg", "probseg")}
+    if not all(groups.values()):
+        return []
+    listed = " and ".join(f"{k} of {len(i)} ({first_of(i, 3)})" for k, i in groups.items())
+    text = (
+        f"there are {listed}. Labels give a voxel to one tissue, shares to several, so that "
+        "one head has other volumes. Prepare them apart, or give only the dseg of everybody."
+    )
+    return [Finding("doubt", "cohort", "mixed-kinds", text)]
 
 
 def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Finding]:

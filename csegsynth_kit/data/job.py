@@ -133,7 +133,7 @@ def settle(
             *doctor.check_answers(answers.frame.loc[[s.participant for s in scans]]),
         ]
     scans, definition, noted = _one_definition(scans, discovery, progress)
-    findings += noted
+    findings += [*noted, *doctor.check_kinds(scans)]
     align = align and grid.space == "template"
     if not align and not all(lies_on(read_sidecar(s.files[-1]), grid) for s in scans):
         grid = replace(grid, space="native")

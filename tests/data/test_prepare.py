@@ -405,6 +405,19 @@ def test_maps_with_another_definition_of_csf_are_named(tmp_path):
     assert "7 maps 'intracranial': sub-1, sub-2, sub-3, sub-5, sub-6, …;" in str(caught.value)
 
 
+def test_labels_among_shares_are_doubted(tmp_path):
+    maps = tmp_path / "maps"
+    for i in range(1, 5):
+        write_probseg(maps, f"sub-{i}")
+    alike = prepare(maps, tmp_path / "alike", **FAST).findings()
+    write_dseg(maps, "sub-5")
+    mixed = prepare(maps, tmp_path / "mixed", **FAST).findings()
+    (finding,) = [f for f in mixed if f.code == "mixed-kinds"]
+    assert finding.code not in {f.code for f in alike}
+    assert (finding.severity, finding.subject) == ("doubt", "cohort")
+    assert "dseg of 1 (sub-5) and probseg of 4 (sub-1, sub-2, sub-3, …)" in finding.message
+
+
 def test_synthetic_sources_stay_marked(tmp_path):
     write_dseg(tmp_path / "maps", "sub-1")
     (tmp_path / "maps" / "dataset_description.json").write_text('{"Synthetic": true}')
