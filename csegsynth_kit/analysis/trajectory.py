@@ -53,7 +53,8 @@ class AgeRegression:
         """Return the person at each age, ordered answers moving along their regression lines.
 
         Answers without an order, such as sex, stay as they are, as do unanswered questions.
-        Numbers stay within what the training participants answered.
+        Numbers stay within what the training participants answered, or, beyond that, move no
+        farther out than the person's own.
 
         Raises:
             TableError: if the person's age is unknown.
@@ -73,7 +74,8 @@ class AgeRegression:
             elif column.kind == "categorical":
                 table[column.name] = start[column.name].iloc[0]
             elif column.numeric:
-                table[column.name] = table[column.name].clip(*seen)
+                own = start[column.name].iloc[0]
+                table[column.name] = table[column.name].clip(min(*seen, own), max(*seen, own))
         return table
 
 
