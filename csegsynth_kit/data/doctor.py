@@ -35,6 +35,8 @@ _IMPOSSIBLE = (0.5, 1.5)
 _ROUND_OFF = 0.02
 #: Inside of where all tissues sum to more than the first, their mean and median must reach these.
 _SOME_TISSUE, _FILLED = 0.05, (0.8, 0.9)
+#: There, a tenth of the voxels lies so deep in tissue that it is full, at 8 mm too.
+_DEEPEST, _FULL = 0.9, 0.95
 _COARSE_MM = 2.0
 _UNEVEN = 2.0
 #: Depth (mm) below the surface of brain and CSF that counts as the outer shell.
@@ -79,15 +81,19 @@ def _check_inside(maps: SubjectMaps) -> list[Finding]:
     if maps.labels is not None:
         return []
     total = maps.tissues.sum(axis=0)
-    inside = binary_erosion(total > _SOME_TISSUE)
-    mean, middle = (f(total[inside]) if inside.any() else 0.0 for f in (np.mean, np.median))
-    if mean >= _FILLED[0] and middle >= _FILLED[1]:  # Of one scaled tissue; of all of them.
+    inside = total[binary_erosion(total > _SOME_TISSUE)]
+    mean, middle, deep = 0.0, 0.0, 0.0
+    if len(inside):
+        mean, middle, deep = inside.mean(), np.median(inside), np.quantile(inside, _DEEPEST)
+    filled = mean >= _FILLED[0] and middle >= _FILLED[1]  # Of one scaled tissue; of all of them.
+    if filled and deep >= _FULL:
         return []
+    found = f"{deep:.2f} deep" if filled else f"{mean:.2f} on average"
     text = (
-        f"WM, GM and CSF sum to {mean:.2f} on average inside the head, not to 1, so volumes would "
-        "be too small. Use the unmodified output of one segmentation, with all three tissues."
+        f"WM, GM and CSF sum to {found} inside the head, not to 1, so volumes would be too small. "
+        "Use the unmodified output of one segmentation, with all three tissues."
     )
-    return [_excluded(maps, "sum-below-1", text)]
+    return [(_doubt if filled else _excluded)(maps, "sum-below-1", text)]
 
 
 def clipped(maps: SubjectMaps) -> SubjectMaps:

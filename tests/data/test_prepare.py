@@ -405,6 +405,14 @@ def test_maps_with_another_definition_of_csf_are_named(tmp_path):
     assert "7 maps 'intracranial': sub-1, sub-2, sub-3, sub-5, sub-6, …;" in str(caught.value)
 
 
+def test_maps_with_scaled_shares_are_kept_and_doubted(tmp_path):
+    write_fast(tmp_path / "maps", "sub-1", head()[0] * np.float32(0.92))
+    write_fast(tmp_path / "maps", "sub-2")
+    cohort = prepare(tmp_path / "maps", tmp_path / "out", **FAST)
+    doubts = [(f.subject, f.severity) for f in cohort.findings() if f.code == "sum-below-1"]
+    assert (len(cohort), doubts) == (2, [("sub-1", "doubt")])
+
+
 def test_labels_among_shares_are_doubted(tmp_path):
     maps = tmp_path / "maps"
     for i in range(1, 5):
