@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import ConfigError, TableError
 
 #: What a regressor is, where it is no encoded column.
 CONSTANT, AGE_SQUARED = -1, -2
@@ -67,6 +68,24 @@ def regressors_to_fit(features: Features, train: pd.DataFrame) -> tuple[np.ndarr
             "Use more participants, or fewer features.",
         )
     return x, encoded
+
+
+def of_known_age(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows that tell their age.
+
+    Raises:
+        TableError: if there is no feature 'age', or if it is told by brackets such as 22-25.
+    """
+    if "age" not in table:
+        raise TableError("there is no feature 'age'", "Prepare a table with ages (years).")
+    kept = table.dropna(subset="age")
+    if not is_numeric_dtype(kept["age"]):
+        found = ", ".join(map(repr, kept["age"].unique()[:3]))
+        raise TableError(
+            f"the feature 'age' has answers such as {found}, which are no numbers",
+            "Prepare a table with ages in years; the middle of each bracket will do.",
+        )
+    return kept
 
 
 def mean_slope(

@@ -13,6 +13,7 @@ import statsmodels.api as sm
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from csegsynth_kit.analysis.contrast import VolumeRegression
+from csegsynth_kit.analysis.design import of_known_age
 from csegsynth_kit.analysis.draws import with_monte_carlo_error
 from csegsynth_kit.analysis.generate import grid_of_people, predict_shared_volumes
 from csegsynth_kit.analysis.support import Support
@@ -41,9 +42,13 @@ class AgeRegression:
 
     @classmethod
     def fit(cls, train: pd.DataFrame, features: Features) -> "AgeRegression":
-        """Regress every encoded feature on age (statsmodels OLS), training participants only."""
+        """Regress every encoded feature on age (statsmodels OLS), training participants only.
+
+        Raises:
+            TableError: if there is no feature 'age', or if its answers are no numbers.
+        """
         _require_age(features)
-        train = train.dropna(subset="age")
+        train = of_known_age(train)
         values = features.impute(features.encode(train).values)
         age = sm.add_constant(train["age"].to_numpy(float))
         slopes = [sm.OLS(column, age).fit().params[1] for column in values.T]
