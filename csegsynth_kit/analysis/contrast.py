@@ -7,7 +7,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import t
 
-from csegsynth_kit.analysis.design import regressors
+from csegsynth_kit.analysis.design import regressors, regressors_to_fit
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 
@@ -26,8 +26,12 @@ class VolumeRegression:
 
     @classmethod
     def fit(cls, train: Cohort, features: Features) -> "VolumeRegression":
-        """Fit least squares to the training participants; rows of one person are one cluster."""
-        x, _ = regressors(features, train.table)
+        """Fit least squares to the training participants; rows of one person are one cluster.
+
+        Raises:
+            ConfigError: if there are no more rows than regressors.
+        """
+        x, _ = regressors_to_fit(features, train.table)
         groups = pd.factorize(train.persons)[0]
         fits = [
             sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": groups})

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.errors import ConfigError, TableError
 
 #: What a regressor is, where it is no encoded column.
 CONSTANT, AGE_SQUARED = -1, -2
@@ -51,6 +53,39 @@ def regressors(features: Features, table: pd.DataFrame) -> tuple[np.ndarray, np.
     square = range(len(features.names), x.shape[1])
     encoded = np.array([CONSTANT, *kept, *(AGE_SQUARED for _ in square)])
     return np.column_stack([np.ones(len(x)), x[:, [*kept, *square]]]), encoded
+
+
+def regressors_to_fit(features: Features, train: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out the :func:`regressors` of training participants, for tests and intervals.
+
+    Raises:
+        ConfigError: if nobody is left over to tell the error by.
+    """
+    x, encoded = regressors(features, train)
+    if len(x) <= x.shape[1]:
+        raise ConfigError(
+            f"{len(x)} participants are too few for a regression with {x.shape[1]} regressors",
+            "Use more participants, or fewer features.",
+        )
+    return x, encoded
+
+
+def of_known_age(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows that tell their age.
+
+    Raises:
+        TableError: if there is no feature 'age', or if it is told by brackets such as 22-25.
+    """
+    if "age" not in table:
+        raise TableError("there is no feature 'age'", "Prepare a table with ages (years).")
+    kept = table.dropna(subset="age")
+    if not is_numeric_dtype(kept["age"]):
+        found = ", ".join(map(repr, kept["age"].unique()[:3]))
+        raise TableError(
+            f"the feature 'age' has answers such as {found}, which are no numbers",
+            "Prepare a table with ages in years; the middle of each bracket will do.",
+        )
+    return kept
 
 
 def mean_slope(

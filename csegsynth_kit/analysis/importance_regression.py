@@ -7,7 +7,7 @@ import statsmodels.api as sm
 from scipy.optimize import brentq
 from scipy.stats import ncf
 
-from csegsynth_kit.analysis.design import AGE_SQUARED, regressors
+from csegsynth_kit.analysis.design import AGE_SQUARED, regressors_to_fit
 from csegsynth_kit.analysis.importance_groups import Groups, checked_groups, columns_of
 from csegsynth_kit.analysis.importance_scores import Importance
 from csegsynth_kit.data.cohort import Cohort
@@ -43,10 +43,13 @@ def by_partial_r2(
         Partial R2 with the F test's ``p`` (statsmodels) and the 95 % interval from the
         noncentral F distribution (Steiger 2004, doi 10.1037/1082-989X.9.2.164), right if errors
         are normal and alike.
+
+    Raises:
+        ConfigError: if there are no more participants than regressors.
     """
     groups = checked_groups(features, groups)
     train = train.one_scan_each()
-    x, encoded = regressors(features, train.table)
+    x, encoded = regressors_to_fit(features, train.table)
     y = train.volumes.to_numpy()
     members = [_members(features, encoded, questions) for questions in groups.values()]
     fits = [sm.OLS(volumes, x).fit() for volumes in y.T]

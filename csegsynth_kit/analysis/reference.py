@@ -7,6 +7,7 @@ import pandas as pd
 import statsmodels.api as sm
 from sklearn.preprocessing import SplineTransformer
 
+from csegsynth_kit.analysis.design import of_known_age
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.errors import TableError
@@ -35,10 +36,10 @@ def group_reference(
         ``age_years``, ``tissue``, ``low_ml`` (5 %), ``median_ml``, ``high_ml`` (95 %), and ``n``.
 
     Raises:
-        TableError: if fewer than 20 participants remain.
+        TableError: if fewer than 20 participants remain, or if ages are no numbers.
     """
     train = train.one_scan_each()
-    table = train.table.dropna(subset="age")
+    table = of_known_age(train.table)
     if sex is not None and "sex" in table:
         table = table[table["sex"] == sex]
     if len(table) < _FEWEST:

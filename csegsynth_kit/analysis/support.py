@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from csegsynth_kit.analysis.design import of_known_age
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import TableError
@@ -49,13 +50,13 @@ class Support:
         """Take the training participants who gave their age, every person once.
 
         Raises:
-            TableError: if age is not among the questions.
+            TableError: if age is not among the questions, or if its answers are no numbers.
         """
         if "age" not in features.questions:
             raise TableError(
                 "this model has no feature 'age'", "Support is counted by age: train with it."
             )
-        table = train.one_scan_each().table.dropna(subset="age")
+        table = of_known_age(train.one_scan_each().table)
         return cls(features, features.encode(table).values, table["age"].to_numpy(float))
 
     def of(self, people: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import statsmodels.api as sm
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from csegsynth_kit.analysis.contrast import VolumeRegression
+from csegsynth_kit.analysis.design import of_known_age
 from csegsynth_kit.analysis.draws import with_monte_carlo_error
 from csegsynth_kit.analysis.generate import grid_of_people, predict_shared_volumes
 from csegsynth_kit.analysis.support import Support
@@ -41,9 +42,13 @@ class AgeRegression:
 
     @classmethod
     def fit(cls, train: pd.DataFrame, features: Features) -> "AgeRegression":
-        """Regress every encoded feature on age (statsmodels OLS), training participants only."""
+        """Regress every encoded feature on age (statsmodels OLS), training participants only.
+
+        Raises:
+            TableError: if there is no feature 'age', or if its answers are no numbers.
+        """
         _require_age(features)
-        train = train.dropna(subset="age")
+        train = of_known_age(train)
         values = features.impute(features.encode(train).values)
         age = sm.add_constant(train["age"].to_numpy(float))
         slopes = [sm.OLS(column, age).fit().params[1] for column in values.T]
@@ -53,7 +58,8 @@ class AgeRegression:
         """Return the person at each age, ordered answers moving along their regression lines.
 
         Answers without an order, such as sex, stay as they are, as do unanswered questions.
-        Numbers stay within what the training participants answered.
+        Numbers stay within what the training participants answered, or, beyond that, move no
+        farther out than the person's own.
 
         Raises:
             TableError: if the person's age is unknown.
@@ -73,7 +79,8 @@ class AgeRegression:
             elif column.kind == "categorical":
                 table[column.name] = start[column.name].iloc[0]
             elif column.numeric:
-                table[column.name] = table[column.name].clip(*seen)
+                own = start[column.name].iloc[0]
+                table[column.name] = table[column.name].clip(min(*seen, own), max(*seen, own))
         return table
 
 

@@ -7,7 +7,8 @@ A folder with ``participants.tsv`` and ``.json``, ``volumes.tsv`` (mL at source 
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -204,7 +205,7 @@ def load_cohort(path: Path | str) -> Cohort:
     """Open a prepared cohort; maps stay on disk.
 
     Raises:
-        CohortError: if the folder is not a prepared cohort or its files disagree.
+        CohortError: if the folder is not a prepared cohort, a file is damaged, or files disagree.
     """
     path = Path(path)
     missing = [name for name in (*FILES, "maps.npy") if not (path / name).exists()]
@@ -214,14 +215,18 @@ def load_cohort(path: Path | str) -> Cohort:
             "Make one with 'csegsynth prepare' or 'csegsynth simulate'.",
             path,
         )
-    described = _json(path / "participants.json")
-    columns = tuple(_column(name, entry) for name, entry in described.items())
-    table = _tsv(path / "participants.tsv")
-    typed = {c.name: _typed(table[c.name], c) for c in columns if c.name in table}
-    table = pd.DataFrame(typed, index=table.index)
-    volumes = _tsv(path / "volumes.tsv")[list(VOLUME_COLUMNS)].astype(float)
-    grid = Grid(**_json(path / "grid.json"))
-    shape = np.load(path / "maps.npy", mmap_mode="r").shape
+    with _undamaged(path / "participants.json") as file:
+        columns = tuple(_column(name, entry) for name, entry in _json(file).items())
+    with _undamaged(path / "participants.tsv") as file:
+        table = _tsv(file)
+        typed = {c.name: _typed(table[c.name], c) for c in columns if c.name in table}
+        table = pd.DataFrame(typed, index=table.index)
+    with _undamaged(path / "volumes.tsv") as file:
+        volumes = _tsv(file)[list(VOLUME_COLUMNS)].astype(float)
+    with _undamaged(path / "grid.json") as file:
+        grid = Grid(**_json(file))
+    with _undamaged(path / "maps.npy") as file:
+        shape = np.load(file, mmap_mode="r").shape
     if not list(table.index) == list(volumes.index) or shape != (len(table), 3, *grid.shape):
         raise CohortError(
             f"its files disagree: {len(table)} rows in participants.tsv, {len(volumes)} in "
@@ -233,11 +238,27 @@ def load_cohort(path: Path | str) -> Cohort:
     return Cohort(path, table, columns, volumes, grid, provenance, np.arange(len(table)))
 
 
+@contextmanager
+def _undamaged(path: Path) -> Iterator[Path]:
+    """Turn whatever a half-copied or edited file raises into a CohortError about it."""
+    try:
+        yield path
+    except (AttributeError, ConfigError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise CohortError(f"is damaged ({error})", "Prepare it again.", path) from error
+
+
 def _json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise CohortError(f"is not valid JSON ({error})", "Prepare it again.", path) from error
+    if not isinstance(content, dict):
+        raise CohortError(
+            f"holds a {type(content).__name__} where names and values should be",
+            "Prepare it again.",
+            path,
+        )
+    return content
 
 
 def _tsv(path: Path) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.align import pool_to
-from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.findings import Finding, first_of
 from csegsynth_kit.data.nifti import spacing_mm
 from csegsynth_kit.data.place import Placed
-from csegsynth_kit.data.readers.base import SubjectMaps
+from csegsynth_kit.data.readers.base import Scan, SubjectMaps
 
 #: Volumes (mL) that healthy and diseased people of 5 to 100 years have; outside is a doubt.
 PLAUSIBLE_ML = {
@@ -35,6 +35,8 @@ _IMPOSSIBLE = (0.5, 1.5)
 _ROUND_OFF = 0.02
 #: Inside of where all tissues sum to more than the first, their mean and median must reach these.
 _SOME_TISSUE, _FILLED = 0.05, (0.8, 0.9)
+#: There, a tenth of the voxels lies so deep in tissue that it is full, at 8 mm too.
+_DEEPEST, _FULL = 0.9, 0.95
 _COARSE_MM = 2.0
 _UNEVEN = 2.0
 #: Depth (mm) below the surface of brain and CSF that counts as the outer shell.
@@ -79,15 +81,19 @@ def _check_inside(maps: SubjectMaps) -> list[Finding]:
     if maps.labels is not None:
         return []
     total = maps.tissues.sum(axis=0)
-    inside = binary_erosion(total > _SOME_TISSUE)
-    mean, middle = (f(total[inside]) if inside.any() else 0.0 for f in (np.mean, np.median))
-    if mean >= _FILLED[0] and middle >= _FILLED[1]:  # Of one scaled tissue; of all of them.
+    inside = total[binary_erosion(total > _SOME_TISSUE)]
+    mean, middle, deep = 0.0, 0.0, 0.0
+    if len(inside):
+        mean, middle, deep = inside.mean(), np.median(inside), np.quantile(inside, _DEEPEST)
+    filled = mean >= _FILLED[0] and middle >= _FILLED[1]  # Of one scaled tissue; of all of them.
+    if filled and deep >= _FULL:
         return []
+    found = f"{deep:.2f} deep" if filled else f"{mean:.2f} on average"
     text = (
-        f"WM, GM and CSF sum to {mean:.2f} on average inside the head, not to 1, so volumes would "
-        "be too small. Use the unmodified output of one segmentation, with all three tissues."
+        f"WM, GM and CSF sum to {found} inside the head, not to 1, so volumes would be too small. "
+        "Use the unmodified output of one segmentation, with all three tissues."
     )
-    return [_excluded(maps, "sum-below-1", text)]
+    return [(_doubt if filled else _excluded)(maps, "sum-below-1", text)]
 
 
 def clipped(maps: SubjectMaps) -> SubjectMaps:
@@ -245,6 +251,19 @@ def check_origin(synthetic: int, n: int) -> list[Finding]:
     return [Finding("doubt", "cohort", "mixed-origin", text)]
 
 
+def check_kinds(scans: Sequence[Scan]) -> list[Finding]:
+    """Doubt a cohort of labels and of shares: of one head, they have different volumes."""
+    groups = {k: [s.participant for s in scans if s.kind == k] for k in ("dseg", "probseg")}
+    if not all(groups.values()):
+        return []
+    listed = " and ".join(f"{k} of {len(i)} ({first_of(i, 3)})" for k, i in groups.items())
+    text = (
+        f"there are {listed}. Labels give a voxel to one tissue, shares to several, so that "
+        "one head has other volumes. Prepare them apart, or give only the dseg of everybody."
+    )
+    return [Finding("doubt", "cohort", "mixed-kinds", text)]
+
+
 def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Finding]:
     """Compare who has answers with who has a map.
 
@@ -267,8 +286,7 @@ def check_rows(rows: Sequence[str], ids: Sequence[str], table: str) -> list[Find
     ]
     without = sorted(set(rows) - set(ids))
     if without:
-        listed = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
-        text = f"{len(without)} of {len(rows)} rows of {table} have no map ({listed})."
+        text = f"{len(without)} of {len(rows)} rows of {table} have no map ({first_of(without)})."
         findings.append(Finding("note", "cohort", "no-map", text))
     return findings
 

@@ -1,5 +1,6 @@
 """What was noticed about a participant, a column or a cohort."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,3 +23,8 @@ class Finding:
     subject: str
     code: str
     message: str
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """List the first few names, and tell that there are more."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,7 +1,7 @@
 """What is to be prepared: everything that can be settled, or refused, before the long work."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from csegsynth_kit.data import doctor
 from csegsynth_kit.data.files import fingerprint
-from csegsynth_kit.data.findings import Finding
+from csegsynth_kit.data.findings import Finding, first_of
 from csegsynth_kit.data.participants import Participants, read_participants
 from csegsynth_kit.data.place import lies_on
 from csegsynth_kit.data.readers.base import IMAGE, Scan, read_sidecar
@@ -133,7 +133,7 @@ def settle(
             *doctor.check_answers(answers.frame.loc[[s.participant for s in scans]]),
         ]
     scans, definition, noted = _one_definition(scans, discovery, progress)
-    findings += noted
+    findings += [*noted, *doctor.check_kinds(scans)]
     align = align and grid.space == "template"
     if not align and not all(lies_on(read_sidecar(s.files[-1]), grid) for s in scans):
         grid = replace(grid, space="native")
@@ -191,10 +191,10 @@ def _one_definition(
     scans: list[Scan], discovery: Discovery, progress: bool
 ) -> tuple[list[Scan], str, list[Finding]]:
     """Make sure that all maps count the same as CSF; leave out those that cannot be opened."""
-    kept, counted, findings = [], Counter(), []
+    kept, counted, findings = [], defaultdict(list), []
     for scan in tqdm(scans, desc="checking", unit="map", disable=not progress):
         try:
-            counted[csf_definition(scan)] += 1
+            counted[csf_definition(scan)].append(scan.participant)
             kept.append(scan)
         except MapError as error:
             findings.append(unreadable(scan, error))
@@ -205,10 +205,11 @@ def _one_definition(
             discovery.source,
         )
     if len(counted) > 1:
-        listed = ", ".join(f"{n} maps '{name}'" for name, n in counted.most_common())
+        listed = "; ".join(f"{len(i)} maps '{name}': {first_of(i)}" for name, i in counted.items())
         raise CohortError(
             f"its maps count CSF in different ways ({listed}), so volumes cannot be compared",
-            "Prepare them apart: give the folder of one kind, or choose one with --layout.",
+            "Prepare them apart: give the folder of one kind, choose one with --layout, or leave "
+            "out the few.",
             discovery.source,
         )
     return kept, next(iter(counted)), findings

@@ -100,9 +100,9 @@ def _checked(scan: Scan, *, clean: bool) -> tuple[SubjectMaps, list[float], list
     """
     maps = read_subject(scan)
     findings = [*maps.findings, *doctor.check_voxels(maps)]
-    bad_values = doctor.check_values(maps)
-    if bad_values:
-        return maps, [0.0] * 3, [*findings, *bad_values]
+    findings += doctor.check_values(maps)
+    if _bars(findings):
+        return maps, [0.0] * 3, findings
     maps = doctor.clipped(maps)
     removed = [0.0] * 3
     if clean and maps.whole_head:

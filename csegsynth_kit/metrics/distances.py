@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.metrics.structural import Box, SimilarityPlan, brain_box, pair_similarity
 
 #: Window of the similarity (voxels); an odd number below every grid's smallest size.
@@ -40,7 +41,13 @@ def diversity(sets: dict[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
     Returns:
         One row per set: ``n`` maps, ``pairs``, mean ``ssim`` and its 95 % bootstrap interval over
         pairs. A set that is less diverse than real maps has a larger mean.
+
+    Raises:
+        ConfigError: if a set has fewer than two maps.
     """
+    for name, maps in sets.items():
+        if len(maps) < 2:
+            raise ConfigError(f"set {name!r} holds no pair of maps (n = {len(maps)})", "Give more.")
     rng = np.random.default_rng(seed)
     box = brain_box(torch.cat(list(sets.values())), at_least=_WINDOW)
     rows = []

@@ -3,6 +3,10 @@ import pandas as pd
 import pytest
 
 from csegsynth_kit.analysis.reference import group_reference
+from csegsynth_kit.analysis.support import Support
+from csegsynth_kit.analysis.trajectory import AgeRegression
+from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import TableError
 
 
@@ -51,6 +55,30 @@ def test_nine_tenths_are_inside(observed):
 def test_ages_of_nobody_have_no_reference(observed):
     table = group_reference(observed, [10.0, 50.0, 95.0])
     assert table.groupby("age_years")["median_ml"].count().to_dict() == {10.0: 0, 50.0: 3, 95.0: 0}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cohort, features: group_reference(cohort, [50.0]),
+        lambda cohort, features: AgeRegression.fit(cohort.table, features),
+        Support.fit,
+    ],
+)
+def test_ages_by_brackets_are_refused(observed, use):
+    brackets = pd.cut(observed.table["age"], [0, 40, 60, 99], labels=["18-40", "41-60", "61+"])
+    cohort = Observed(observed.table.assign(age=brackets.astype(object)), observed.volumes)
+    columns = (
+        Column("age", "categorical", ("18-40", "41-60", "61+")),
+        Column("sex", "categorical", ("female", "male")),
+    )
+    with pytest.raises(TableError, match=r"'age' has answers such as .*'61\+'.*no numbers"):
+        use(cohort, Features.fit(cohort.table, columns))
+
+
+def test_without_ages_there_is_no_reference(observed):
+    with pytest.raises(TableError, match="no feature 'age'"):
+        group_reference(Observed(observed.table[["sex"]], observed.volumes), [50.0])
 
 
 def test_a_handful_of_people_is_no_group(observed):

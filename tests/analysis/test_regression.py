@@ -14,6 +14,7 @@ from csegsynth_kit.analysis.design import (
     answers_and_square,
     regressors,
 )
+from csegsynth_kit.analysis.importance_regression import by_partial_r2
 from csegsynth_kit.analysis.regression import (
     AGE_SEX,
     BOOSTING,
@@ -238,6 +239,15 @@ def test_the_effect_of_age_is_its_slope_at_each_person_averaged(complete):
     young = regression_effects(complete, features).set_index(["feature", "tissue"])
     assert (young.loc["age", "effect_ml"] != table.loc["age", "effect_ml"]).all()
     pd.testing.assert_frame_equal(young.loc[["sex"]], table.loc[["sex"]])
+
+
+@pytest.mark.parametrize("fit", [by_partial_r2, VolumeRegression.fit])
+def test_no_more_people_than_regressors_are_refused(complete, fit):
+    features = Features.fit(complete.table, complete.feature_columns)
+    n = regressors(features, complete.table)[0].shape[1]
+    with pytest.raises(ConfigError, match=f"{n} participants are too few.*{n} regressors"):
+        fit(complete.subset(complete.ids[:n]), features)
+    fit(complete.subset(complete.ids[: n + 1]), features)
 
 
 def test_least_squares_has_every_answer_once_and_age_squared(complete):

@@ -54,6 +54,18 @@ def test_regressed_scenario_moves_ordered_answers_along_their_lines(aging):
     np.testing.assert_allclose(people["score"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("score", [230.0, 320.0])
+def test_at_their_own_age_a_person_keeps_their_answers(aging, score):
+    """Also answers beyond those of all training participants."""
+    table, features = aging
+    person = {"age": 40, "sex": "male", "score": score}
+    people = scenario(person, (30, 40, 60), regression=AgeRegression.fit(table, features))
+    assert dict(people.iloc[1]) == pytest.approx(person)
+    assert people["score"].is_monotonic_decreasing
+    assert people["score"].max() <= max(score, table["score"].max())
+    assert people["score"].iloc[2] == pytest.approx(score - 40)
+
+
 def test_unanswered_questions_stay_unanswered(aging):
     table, features = aging
     people = scenario({"age": 40}, AGES, regression=AgeRegression.fit(table, features))

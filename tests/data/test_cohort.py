@@ -114,3 +114,26 @@ def test_other_folders_are_refused(cohort, tmp_path):
     (cohort.path / "grid.json").write_text("{")
     with pytest.raises(CohortError, match=r"grid\.json: is not valid JSON"):
         load_cohort(cohort.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "found"),
+    [
+        ("maps.npy", lambda content: content[:5000], "file size"),
+        ("maps.npy", lambda content: b"", "No data"),
+        ("participants.tsv", lambda content: b"", "No columns"),
+        ("participants.tsv", lambda content: content.replace(b".", b"x"), "to float"),
+        ("participants.json", lambda content: b"[]", "holds a list"),
+        ("participants.json", lambda content: b'{"age": 3}', "'int'"),
+        ("volumes.tsv", lambda content: content.replace(b"gm_ml", b"gm"), "gm_ml"),
+        ("grid.json", lambda content: b"{}", "'shape'"),
+        ("grid.json", lambda content: content.replace(b"8,", b"0,", 1), "shape"),
+    ],
+)
+def test_damaged_files_are_named(cohort, name, damage, found):
+    path = cohort.path / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CohortError, match=found) as caught:
+        load_cohort(cohort.path)
+    assert caught.value.path == path
+    assert caught.value.remedy == "Prepare it again."

@@ -86,6 +86,19 @@ def test_round_off_is_clipped_and_more_is_not(maps):
     np.testing.assert_allclose(clean.volumes_ml, noisy.volumes_ml, rtol=0.03)
 
 
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.97, []), (0.94, ["doubt"]), (0.91, ["doubt"]), (0.85, ["excluded"])],
+)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_scaled_shares_are_noticed_on_every_grid(maps, share, expected, pooled):
+    tissues = place(maps, GRIDS["tiny"]).shares.numpy() if pooled else maps.tissues
+    scaled = replace(maps, tissues=tissues * np.float32(share))
+    findings = doctor.check_values(scaled)
+    assert codes(findings) == [(severity, "sum-below-1") for severity in expected]
+    assert all(f"{share:.2f} deep" in f.message for f in findings if f.severity == "doubt")
+
+
 def test_voxel_size(maps):
     def check(edges, sidecar=()):
         scaled = replace(maps, affine=np.diag([*edges, 1.0]), sidecar=dict(sidecar))

@@ -396,6 +396,36 @@ def test_everything_is_refused_before_the_long_work(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.tsv", "maps"]
 
 
+def test_maps_with_another_definition_of_csf_are_named(tmp_path):
+    for i in range(1, 9):
+        write_synthseg(tmp_path / "maps", f"sub-{i}", outer=i != 4)
+    with pytest.raises(CohortError) as caught:
+        prepare(tmp_path / "maps", tmp_path / "out", **FAST)
+    assert "1 maps 'ventricular': sub-4)" in str(caught.value)
+    assert "7 maps 'intracranial': sub-1, sub-2, sub-3, sub-5, sub-6, …;" in str(caught.value)
+
+
+def test_maps_with_scaled_shares_are_kept_and_doubted(tmp_path):
+    write_fast(tmp_path / "maps", "sub-1", head()[0] * np.float32(0.92))
+    write_fast(tmp_path / "maps", "sub-2")
+    cohort = prepare(tmp_path / "maps", tmp_path / "out", **FAST)
+    doubts = [(f.subject, f.severity) for f in cohort.findings() if f.code == "sum-below-1"]
+    assert (len(cohort), doubts) == (2, [("sub-1", "doubt")])
+
+
+def test_labels_among_shares_are_doubted(tmp_path):
+    maps = tmp_path / "maps"
+    for i in range(1, 5):
+        write_probseg(maps, f"sub-{i}")
+    alike = prepare(maps, tmp_path / "alike", **FAST).findings()
+    write_dseg(maps, "sub-5")
+    mixed = prepare(maps, tmp_path / "mixed", **FAST).findings()
+    (finding,) = [f for f in mixed if f.code == "mixed-kinds"]
+    assert finding.code not in {f.code for f in alike}
+    assert (finding.severity, finding.subject) == ("doubt", "cohort")
+    assert "dseg of 1 (sub-5) and probseg of 4 (sub-1, sub-2, sub-3, …)" in finding.message
+
+
 def test_synthetic_sources_stay_marked(tmp_path):
     write_dseg(tmp_path / "maps", "sub-1")
     (tmp_path / "maps" / "dataset_description.json").write_text('{"Synthetic": true}')

@@ -3,6 +3,7 @@ import pytest
 import torch
 from monai.metrics.regression import compute_ssim_and_cs
 
+from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.metrics.distances import diversity, pairwise_ssim
 from csegsynth_kit.metrics.structural import brain_box
 
@@ -41,6 +42,11 @@ def test_similarity_is_that_of_monai_within_the_brains():
 
 def test_no_map_is_in_two_pairs():
     assert len(pairwise_ssim(blobs(9, 0.5))) == 4
+
+
+def test_one_map_has_no_diversity():
+    with pytest.raises(ConfigError, match=r"'one' holds no pair of maps \(n = 1\)"):
+        diversity({"two": blobs(2, 0.5), "one": blobs(1, 0.5)})
 
 
 def test_more_varied_sets_are_less_similar():

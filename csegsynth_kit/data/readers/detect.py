@@ -126,10 +126,13 @@ def _images(source: Path) -> list[Path]:
 
 
 def _counts(name: str, found: dict[str, Found]) -> bool:
-    """Tell whether a layout is there; fMRIPrep's copy of the aseg alone is no layout."""
-    if name != "freesurfer":
-        return bool(found[name].scans)
-    return any(scan.kind != "desc-aseg dseg" for scan in found[name].scans)
+    """Tell whether a layout is there; a copy of the aseg, or labels beside tissues, is none."""
+    scans = found[name].scans
+    if name == "freesurfer":
+        tissues = {scan.files[0].parent for scan in found["fmriprep"].scans}
+        scans = [scan for scan in scans if scan.kind not in freesurfer.COPIES]
+        scans = [s for s in scans if "dseg" not in s.kind or s.files[0].parent not in tissues]
+    return bool(scans)
 
 
 def _with_findings(found: dict[str, Found]) -> str | None:
@@ -186,7 +189,7 @@ def _nothing(
         f"holds {len(paths)} images (as in {paths[0].relative_to(source)}), but no segmentation "
         "that is known by its name",
         "Known are *_pve_0/1/2 (FAST), *_label-WM/GM/CSF_probseg and *_dseg (fMRIPrep, BIDS), "
-        "aseg.mgz, aparc+aseg.mgz and *_synthseg (FreeSurfer).",
+        "aseg.mgz, aparc+aseg.mgz, *_aseg, *_synthseg and *_desc-synthseg_dseg (FreeSurfer).",
         source,
     )
 

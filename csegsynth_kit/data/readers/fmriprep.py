@@ -2,7 +2,7 @@
 
 Only maps in the participant's own space are read: a map that was warped to a template no
 longer has this person's volumes. ``dseg`` numbers are those of BIDS: 1 GM, 2 WM, 3 CSF.
-``desc-aseg_dseg`` holds FreeSurfer's labels and is left to the freesurfer reader.
+``desc-aseg_dseg`` and its like hold FreeSurfer's labels and are left to the freesurfer reader.
 """
 
 import re
@@ -36,6 +36,8 @@ _PROBSEG = re.compile(
 )
 #: Entities and folders of label maps that are no tissue segmentation of the anatomy.
 _OTHER_ENTITIES, _OTHER_FOLDERS = {"atlas", "seg", "task"}, {"func", "dwi", "fmap", "perf", "pet"}
+#: Label maps of the anatomy with FreeSurfer's codes.
+_FREESURFER = ("aseg", "aparcaseg", "synthseg")
 _DSEG = re.compile(r"^(?P<stem>.*?)_dseg(?P<end>\.nii|\.nii\.gz)$")
 _VALUES = dict(zip(MEASURED, LABELS["bids"], strict=False))
 
@@ -55,7 +57,7 @@ def find(paths: Sequence[Path], root: Path) -> Found:
             continue
         match = _DSEG.match(path.name)
         other = _OTHER_ENTITIES & set(named) or path.parent.name in _OTHER_FOLDERS
-        if match and not other and named.get("desc") not in ("aseg", "aparcaseg"):
+        if match and not other and named.get("desc") not in _FREESURFER:
             labels.append(((path.parent, match["stem"]), path))
     scans, findings = [], []
     complete = {key[:2] for key, members in sets.items() if len(members) == len(MEASURED)}
@@ -111,7 +113,7 @@ def read(scan: Scan) -> SubjectMaps:
         raise MapError(
             f"has labels {found[:12]}{'…' if len(found) > 12 else ''}, not only 0 (background), "
             "1 (GM), 2 (WM) and 3 (CSF)",
-            "If these are FreeSurfer labels, use --layout freesurfer.",
+            "If these are FreeSurfer labels, end the name in _aseg instead of _dseg.",
             image.path,
         )
     absent = [tissue for tissue, value in _VALUES.items() if value not in found]

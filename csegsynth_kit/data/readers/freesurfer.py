@@ -1,11 +1,11 @@
-"""Label maps with FreeSurfer's codes: ``aseg.mgz``, ``aparc+aseg.mgz``, SynthSeg.
+"""Label maps with FreeSurfer's codes: FreeSurfer, FastSurfer, SynthSeg, copies named for BIDS.
 
 Whether such a map counts CSF around the brain is not in its name: it is decided from how much
 of the one label for it (24) there is.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,12 +28,19 @@ from csegsynth_kit.data.readers.base import (
 from csegsynth_kit.errors import MapError
 
 #: Kinds of file, from the preferred one to the one that is used only for want of others.
-_KINDS = (
-    ("aseg", re.compile(r"^aseg\.(mgz|nii|nii\.gz)$")),
-    ("aparc+aseg", re.compile(r"^aparc(\.[\w]+)?\+aseg\.(mgz|nii|nii\.gz)$")),
-    ("synthseg", re.compile(r"^(?P<stem>.*?)_?synthseg\.(mgz|nii|nii\.gz)$", re.IGNORECASE)),
-    ("desc-aseg dseg", re.compile(r"^(?P<stem>.*)_desc-aseg_dseg\.(nii|nii\.gz)$")),
+_KINDS = tuple(
+    (kind, re.compile(rf"^{name}\.(mgz|nii|nii\.gz)$"))
+    for kind, name in (
+        ("aseg", r"((?P<stem>.+)_)?aseg"),
+        ("aparc+aseg", r"((?P<stem>.+)_)?aparc(\.\w+)?\+aseg(\.deep(\.withCC)?|\.mapped)?"),
+        ("synthseg", r"(?P<stem>.*?)_?(?i:synthseg)"),
+        ("desc-synthseg dseg", r"(?P<stem>.+)_(desc|seg)-synthseg_dseg"),
+        ("desc-aseg dseg", r"(?P<stem>.+)_(desc|seg)-aseg_dseg"),
+        ("desc-aparcaseg dseg", r"(?P<stem>.+)_(desc|seg)-aparcaseg_dseg"),
+    )
 )
+#: What fMRIPrep copies from FreeSurfer: of use where a person has no other label map.
+COPIES = ("desc-aseg dseg", "desc-aparcaseg dseg")
 #: FreeSurfer's template and longitudinal bases are nobody's own scan.
 _NOBODY = re.compile(r"^fsaverage|\.long\.|^[lr]h\.EC_average$")
 #: Parcellations number the cortex and the white matter below it from 1000 on.
@@ -55,24 +62,24 @@ _LEFT, _RIGHT = (2, 3, 7, 8, 10, 12, 17), (41, 42, 46, 47, 49, 51, 53)
 
 def find(paths: Sequence[Path], root: Path) -> Found:
     """Recognize label maps, one per participant and folder."""
-    best: dict[Path, tuple[int, Path, str]] = {}
-    fallback: list[tuple[Path, str]] = []
+    best: dict[tuple[Path, str], tuple[int, Path, str]] = {}
+    copies: dict[tuple[Path, str], tuple[int, Path, str]] = {}
     findings: list[Finding] = []
     for path in sorted(paths):
         rank, stem = _kind(path)
         folder = path.parent.parent if path.parent.name == "mri" else path.parent
         if rank is None or _nobody(folder) or not in_own_space(path):
             continue
-        if rank == 3:
-            fallback.append((path, stem))
-        elif rank == 2:  # Flat folders hold one SynthSeg map per participant.
-            best.setdefault(path, (rank, path, stem))
-        elif folder not in best or rank < best[folder][0]:
-            best[folder] = (rank, path, folder.name)
+        kind = _KINDS[rank][0]
+        chosen = copies if kind in COPIES else best
+        whose = path.name if "synthseg" in kind else stem  # Each SynthSeg map is a scan.
+        key = (path.parent, whose) if whose else (folder, "")
+        if key not in chosen or rank < chosen[key][0]:
+            chosen[key] = (rank, path, stem or folder.name)
     _drop_second_choice(best)
-    scans = _scans([(p, stem) for _, p, stem in best.values()], root, findings)
+    scans = _scans(best.values(), root, findings)
     served = {scan.participant for scan in scans}
-    spare = _scans(fallback, root, findings)
+    spare = _scans(copies.values(), root, findings)
     return Found(scans + [s for s in spare if s.participant not in served], findings)
 
 
@@ -88,17 +95,19 @@ def _kind(path: Path) -> tuple[int | None, str]:
     return None, ""
 
 
-def _drop_second_choice(best: dict[Path, tuple[int, Path, str]]) -> None:
+def _drop_second_choice(best: dict[tuple[Path, str], tuple[int, Path, str]]) -> None:
     """Prefer aseg.mgz to a SynthSeg map that lies beside it in the same mri folder."""
-    for key in [k for k, (rank, p, _) in best.items() if rank == 2 and p.parent.name == "mri"]:
-        if key.parent.parent in best:
-            del best[key]
+    for folder, whose in list(best):
+        if whose and folder.name == "mri" and (folder.parent, "") in best:
+            del best[folder, whose]
 
 
-def _scans(files: list[tuple[Path, str]], root: Path, findings: list[Finding]) -> list[Scan]:
+def _scans(
+    chosen: Iterable[tuple[int, Path, str]], root: Path, findings: list[Finding]
+) -> list[Scan]:
     scans = []
-    for path, stem in files:
-        kind = _KINDS[_kind(path)[0]][0]
+    for rank, path, stem in chosen:
+        kind = _KINDS[rank][0]
         try:
             participant = participant_of(path, root, stem)
         except MapError as error:

@@ -44,7 +44,7 @@ _RULES = (
     (
         "warped-unmodulated",
         rf"_space-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_"
-        rf"({_TISSUE}(_[a-z]+-[A-Za-z0-9+]+)*_probseg|dseg|synthseg|pve_[0-9])\.nii",
+        rf"({_TISSUE}(_[a-z]+-[A-Za-z0-9+]+)*_probseg|dseg|aseg|synthseg|pve_[0-9])\.nii",
         "is warped to a template and not modulated, so its sum is not this person's volume",
         _NATIVE_REMEDY,
     ),

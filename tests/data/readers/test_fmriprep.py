@@ -5,7 +5,7 @@ import pytest
 
 from csegsynth_kit.data.readers.detect import csf_definition, discover, read_subject
 from csegsynth_kit.errors import CohortError, MapError
-from tests.data.heads import head, save, write_dseg, write_probseg
+from tests.data.heads import head, label_head, save, write_dseg, write_probseg
 
 
 def test_probseg_wins_over_dseg(tmp_path):
@@ -66,8 +66,9 @@ def test_warped_maps_beside_native_ones_are_a_note(tmp_path):
     assert "(and 2 more)" in found.findings[0].message
 
 
-def test_desc_aseg_dseg_is_not_a_tissue_dseg(tmp_path):
-    write_dseg(tmp_path, "sub-01", prefix="_desc-aseg")
+@pytest.mark.parametrize("desc", ["aseg", "aparcaseg"])
+def test_a_copy_of_freesurfer_s_labels_is_not_a_tissue_dseg(tmp_path, desc):
+    write_dseg(tmp_path, "sub-01", prefix=f"_desc-{desc}")
     with pytest.raises(CohortError, match="Use --layout freesurfer"):
         discover(tmp_path)
 
@@ -132,6 +133,14 @@ def test_a_dseg_without_a_tissue_is_refused(tmp_path):
     save(tmp_path / "sub-01_dseg.nii.gz", (tissues[1] > 0.5).astype(np.uint8), affine)
     with pytest.raises(MapError, match="no voxel of WM and CSF"):
         read_subject(discover(tmp_path).scans[0])
+
+
+def test_freesurfer_labels_named_dseg_are_read_under_the_name_that_is_advised(tmp_path):
+    path = save(tmp_path / "sub-01_dseg.nii.gz", *label_head())
+    with pytest.raises(MapError, match="end the name in _aseg"):
+        read_subject(discover(tmp_path).scans[0])
+    path.rename(tmp_path / "sub-01_aseg.nii.gz")
+    assert read_subject(discover(tmp_path).scans[0]).csf_definition == "intracranial"
 
 
 @pytest.mark.real

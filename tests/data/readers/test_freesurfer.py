@@ -6,7 +6,7 @@ import pytest
 from csegsynth_kit.constants import ASEG_LABELS
 from csegsynth_kit.data.readers.detect import csf_definition, discover, read_subject
 from csegsynth_kit.errors import CohortError, MapError
-from tests.data.heads import label_head, write_aseg, write_dseg, write_fast, write_synthseg
+from tests.data.heads import label_head, save, write_aseg, write_dseg, write_fast, write_synthseg
 
 
 def read(folder, **options):
@@ -140,6 +140,46 @@ def test_fmriprep_s_copy_of_the_aseg_is_read_when_forced(tmp_path):
     maps = read(tmp_path, layout="freesurfer")
     assert maps.csf_definition == "ventricular"
     assert maps.scan.kind == "desc-aseg dseg"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sub-01_aseg.nii.gz", "aseg"),
+        ("sub-01_aparc+aseg.mgz", "aparc+aseg"),
+        ("sub-01/mri/aparc.DKTatlas+aseg.deep.mgz", "aparc+aseg"),
+        ("sub-01/anat/sub-01_desc-synthseg_dseg.nii.gz", "desc-synthseg dseg"),
+    ],
+)
+def test_label_maps_are_known_by_the_names_of_their_tools(tmp_path, name, kind):
+    labels, affine = label_head()
+    save(tmp_path / name, labels, affine)
+    (scan,) = discover(tmp_path).scans
+    assert (scan.participant, scan.layout, scan.kind) == ("sub-01", "freesurfer", kind)
+    gray = volume(labels, affine, ASEG_LABELS["GM"])
+    assert read_subject(scan).volumes_ml[1] == pytest.approx(gray)
+
+
+def test_of_two_flat_maps_of_one_person_the_aseg_is_read(tmp_path):
+    for name in ("aparc+aseg", "aseg"):
+        save(tmp_path / f"sub-01_{name}.nii.gz", *label_head())
+    assert [s.kind for s in discover(tmp_path).scans] == ["aseg"]
+
+
+@pytest.mark.parametrize("desc", ["aseg", "aparcaseg", "synthseg"])
+def test_tissue_maps_win_over_labels_beside_them(tmp_path, desc):
+    write_dseg(tmp_path, "sub-01")
+    save(tmp_path / "sub-01" / "anat" / f"sub-01_desc-{desc}_dseg.nii.gz", *label_head())
+    found = discover(tmp_path)
+    assert ([s.kind for s in found.scans], found.findings) == (["dseg"], ())
+    assert read(tmp_path, layout="freesurfer").scan.kind == f"desc-{desc} dseg"
+
+
+def test_labels_in_a_folder_of_their_own_are_another_layout(tmp_path):
+    write_dseg(tmp_path / "fmriprep", "sub-01")
+    save(tmp_path / "synthseg" / "sub-01_desc-synthseg_dseg.nii.gz", *label_head())
+    with pytest.raises(CohortError, match="--layout fmriprep or --layout freesurfer"):
+        discover(tmp_path)
 
 
 @pytest.mark.real

@@ -21,6 +21,7 @@ ROOT = Path("/data")
         ("sub-01_space-MNI152NLin6Asym_synthseg.nii.gz", "warped-unmodulated"),
         ("sub-01_space-MNI152NLin6Asym_pve_1.nii.gz", "warped-unmodulated"),
         ("sub-01_space-MNI152NLin6Asym_desc-aseg_dseg.nii.gz", "warped-unmodulated"),
+        ("sub-01_space-MNI152NLin6Asym_aseg.nii.gz", "warped-unmodulated"),
         ("sub-01_space-GM226_label-GM_mod.nii.gz", "modulated"),
         ("sub-01_space-MNI152_desc-modulated_label-GM_probseg.nii.gz", "modulated"),
         ("c1sub-01_T1w.nii", "spm-native"),
