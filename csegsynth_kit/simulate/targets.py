@@ -14,7 +14,7 @@ from scipy.special import ndtr, ndtri
 from csegsynth_kit.constants import VOLUME_COLUMNS
 from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.participants import Participants, read_participants
-from csegsynth_kit.data.tables import FCON1000, OASIS1
+from csegsynth_kit.data.tables import FCON1000, OASIS1, OASIS2
 from csegsynth_kit.errors import TableError
 from csegsynth_kit.simulate.questionnaire import STREAMS, uniforms
 from csegsynth_kit.simulate.structural import (
@@ -39,6 +39,7 @@ _FEWEST_FOR_OUTLIERS = 30
 #: Ages (years) at which marginal means are computed; between them they are interpolated.
 _AGES_YEARS = np.arange(4.0, 104.0, 4.0)
 
+_OASIS_VOLUMES = {"eTIV", "nWBV"}
 _FCON_WM = (
     "CerebralWhiteMatterVol",
     "Left-Cerebellum-White-Matter",
@@ -96,8 +97,8 @@ def targets_from_table(path: Path | str, seed: int = 0) -> Targets:
     first = np.unique(person, return_index=True)[1][person]
     u = uniforms(len(frame), 3, seed, STREAMS["targets"])[first]
     reasons = pd.Series("", index=frame.index)
-    if people.known == OASIS1.name:
-        volumes, real, drawn = _oasis(frame, u, reasons)
+    if people.known in (OASIS1.name, OASIS2.name) and set(frame.columns) >= _OASIS_VOLUMES:
+        volumes, real, drawn = _oasis(frame, u, reasons, people.known.split()[0])
     elif people.known == FCON1000.name:
         volumes, real, drawn = _fcon(frame, u, reasons)
     elif set(VOLUME_COLUMNS) <= set(frame.columns):
@@ -105,8 +106,8 @@ def targets_from_table(path: Path | str, seed: int = 0) -> Targets:
     else:
         raise TableError(
             "has no volumes that are understood",
-            f"Give the columns {', '.join(VOLUME_COLUMNS)} (mL), or the table of OASIS-1 or of the "
-            "1000 Functional Connectomes.",
+            f"Give the columns {', '.join(VOLUME_COLUMNS)} (mL), or the table of OASIS-1, OASIS-2 "
+            "(with eTIV and nWBV) or of the 1000 Functional Connectomes.",
             path,
         )
     volumes = volumes[list(DRAWN_COLUMNS)]
@@ -131,7 +132,7 @@ def targets_from_table(path: Path | str, seed: int = 0) -> Targets:
     return Targets(participants, volumes[kept], findings, real, drawn)
 
 
-def _oasis(frame: pd.DataFrame, u: np.ndarray, reasons: pd.Series):
+def _oasis(frame: pd.DataFrame, u: np.ndarray, reasons: pd.Series, name: str):
     """Brain and CSF are measured; split the brain by the structural model."""
     icv = frame["eTIV"].astype(float)
     brain = icv * frame["nWBV"].astype(float)
@@ -151,7 +152,7 @@ def _oasis(frame: pd.DataFrame, u: np.ndarray, reasons: pd.Series):
     volumes["lv_ml"] = _lateral_ventricles(frame, volumes, gm_sd * z[:, 0] / GM_SD_ML, z[:, 2])
     return (
         volumes,
-        "Answers, brain volume (nWBV x eTIV) and CSF volume (eTIV - brain) are real (OASIS-1).",
+        f"Answers, brain volume (nWBV x eTIV) and CSF volume (eTIV - brain) are real ({name}).",
         "The split of the brain into white and gray matter and the size of the lateral "
         "ventricles are drawn from the structural model.",
     )

@@ -54,6 +54,17 @@ def test_oasis_keeps_brain_and_csf_and_draws_the_rest(tmp_path):
     assert [c.name for c in found.participants.feature_columns][:2] == ["sex", "age"]
 
 
+def test_oasis_2_is_read_likewise_and_without_volumes_none_is(tmp_path):
+    rows = oasis_like(tmp_path / "oasis.csv", 12)
+    rows.assign(Group="Nondemented", Visit=1).to_csv(tmp_path / "oasis2.csv", index=False)
+    found = targets_from_table(tmp_path / "oasis2.csv", seed=1)
+    np.testing.assert_allclose(found.volumes.icv_ml, rows.eTIV)
+    assert "(OASIS-2)" in found.real
+    rows.drop(columns=["eTIV", "nWBV", "ASF"]).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(TableError, match="no volumes that are understood"):
+        targets_from_table(tmp_path / "none.csv")
+
+
 def test_the_drawn_split_is_centered_on_the_truth(tmp_path):
     table = draw_participants(400, seed=6)
     volumes = draw_volumes(table, seed=6)
@@ -179,7 +190,7 @@ def test_any_table_with_three_volumes_will_do(tmp_path):
 def test_unusable_rows_are_left_out_with_a_reason(tmp_path):
     rows = generic(tmp_path / "mine.tsv")
     rows.loc["sub-0002", "gm_ml"] = np.nan
-    rows.loc["sub-0003", "csf_ml"] = -4.0
+    rows.loc["sub-0003", "csf_ml"] = -40.0
     rows.loc["sub-0004", "wm_ml"] = 500_000.0
     rows.loc["sub-0005", "age"] = np.nan
     rows.to_csv(tmp_path / "bad.tsv", sep="\t", na_rep="n/a")
