@@ -19,6 +19,7 @@ _HEADINGS = {
     "mirrored": "Left and right look swapped",
     "mirrored-header": "The header contradicts itself about left and right",
     "missing-tissue": "A tissue is missing",
+    "mixed-kinds": "Labels and shares in one cohort",
     "modulated": "Modulated maps",
     "no-answers": "Map without a row in the table",
     "no-map": "Rows without a map",
@@ -29,6 +30,7 @@ _HEADINGS = {
     "repeated-map": "The same map under two names",
     "several-scans": "Several scans of one participant",
     "sum-above-1": "Shares sum to more than 1",
+    "sum-below-1": "Shares sum to less than 1",
     "swapped-tissues": "Tissues look swapped",
     "uneven-voxels": "Uneven voxels",
     "units": "Units of the header",
@@ -111,9 +113,10 @@ def _notes(findings: Sequence[Finding]) -> list[str]:
                 lines += [f"- {about}{m}" for m in dict.fromkeys(f.message for f in same)]
                 continue
             more = f" and {len(subjects) - _NAMED} more" if len(subjects) > _NAMED else ""
-            named = ", ".join(subjects[:_NAMED])
+            named = ", ".join(subject.removeprefix("column ") for subject in subjects[:_NAMED])
+            what = "columns" if subjects[0].startswith("column ") else "participants"
             lines.append(
-                f"- {_heading(code)}: {len(subjects)} participants ({named}{more}). "
+                f"- {_heading(code)}: {len(subjects)} {what} ({named}{more}). "
                 f"For example: {same[0].message}"
             )
     return lines

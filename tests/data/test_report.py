@@ -38,7 +38,9 @@ def test_notes_are_counted_and_three_named():
         for i in range(400)
     ]
     findings.append(Finding("note", "cohort", "no-map", "3 rows have no map."))
+    findings += [Finding("note", f"column {c}", "spelling", "one answer.") for c in "ab"]
     text = report("mine", [], findings, kept=400)
+    assert "Spelling: 2 columns (a, b)." in text
     assert "Several scans of one participant: 400 participants (sub-0, sub-1, sub-2 and 397" in text
     assert "- 3 rows have no map." in text
     assert len(text.splitlines()) < 25
