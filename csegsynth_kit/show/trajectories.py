@@ -12,7 +12,7 @@ from csegsynth_kit.analysis.change import CHANGE_UNITS, ChangeMaps
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED, TISSUES
 from csegsynth_kit.show.brains import VIEWS
-from csegsynth_kit.show.plots import shared_legend
+from csegsynth_kit.show.plots import only_first_names, panels, shared_legend
 
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 #: Color of what no training participants are near.
@@ -111,7 +111,7 @@ def lifestyle_differences(
     """Draw the difference each scenario makes at one age, beside the regression's interval.
 
     Args:
-        table: From ``analysis.scenarios.compare_lifestyle``, one age per scenario.
+        table: From ``analysis.scenarios.compare_lifestyles``, one age per scenario.
         tissue: Which tissue.
         names: Scenarios from top to bottom; as in the table by default.
         ax: Where to draw.
@@ -138,6 +138,25 @@ def lifestyle_differences(
     ax.margins(y=0.25)
     ax.set(xlabel=f"{tissue} difference (mL)")
     return ax
+
+
+def lifestyles(table: pd.DataFrame) -> Figure:
+    """Draw the difference each scenario makes, one panel per tissue; say so if there is none.
+
+    Args:
+        table: From ``analysis.scenarios.compare_lifestyles``, one age per scenario.
+    """
+    figure, axes = panels(len(MEASURED), height=1.2 + 0.35 * max(table["scenario"].nunique(), 1))
+    if table.empty:
+        for ax in axes:
+            ax.set_axis_off()
+        axes[1].text(0.5, 0.5, "no scenario applies to this person", ha="center", color="#666666")
+        return figure
+    for ax, tissue in zip(axes, MEASURED, strict=True):
+        lifestyle_differences(table, tissue=tissue, ax=ax)
+    only_first_names(axes)
+    shared_legend(figure, axes)
+    return figure
 
 
 def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: float = 1.5) -> Figure:

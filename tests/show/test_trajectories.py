@@ -89,6 +89,17 @@ def test_lifestyles_show_model_interval_and_truth():
     assert ax.get_xlabel() == "GM difference (mL)"
 
 
+def test_lifestyles_are_panels_and_none_is_said():
+    columns = ["scenario", "tissue", "difference_ml", "regression_low", "regression_high"]
+    empty = pd.DataFrame(columns=[*columns, "true_ml", "supported"])
+    said = [t.get_text() for ax in trajectories.lifestyles(empty).axes for t in ax.texts]
+    assert said == ["no scenario applies to this person"]
+    rows = [("a", t, 1.0, 0.0, 2.0, np.nan, True) for t in ("WM", "GM", "CSF")]
+    figure = trajectories.lifestyles(pd.DataFrame(rows, columns=empty.columns))
+    assert [t.get_text() for t in figure.legends[0].get_texts()][1:] == ["model"]
+    assert figure.axes[2].get_xlabel() == "CSF difference (mL)"
+
+
 def test_change_has_one_symmetric_scale_and_the_right_side_up():
     grid = Grid("g", (10, 12, 14), (8.0, 7.0, 6.0), (0.0, 0.0, 0.0))
     shares = torch.full((1, 4, *grid.shape), 0.25)
