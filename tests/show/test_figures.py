@@ -202,3 +202,11 @@ def test_what_a_family_does_not_measure_is_left_out_of_its_history():
     ax = plots.history(table, ["valid_reconstruction"], ylabel="Reconstruction error")
     assert len(ax.lines) == 0
     assert ax.texts[0].get_text() == "not measured"
+
+
+def test_comparison_says_who_the_two_are():
+    maps = SegmentationMaps(torch.rand(2, 4, *GRID.shape).softmax(1), GRID, ("a", "b"))
+    figure = brains.comparison({"real": maps}, titles=["34 years", "66 years, male"])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:2] == ["sagittal\n34 years", "sagittal\n66 years, male"]
+    assert brains.comparison({"real": maps}).axes[5].get_title() == "axial\nperson 2"
