@@ -64,8 +64,8 @@ def test_scenarios_are_rows_with_the_cohort_behind_and_one_legend(curve):
     )
     assert [ax.get_title() for ax in figure.axes][3] == "regressed: WM"
     names = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert names[:2] == ["cohort, middle 90 %", "mean of draws"]
-    assert names[2:] == ["no near participants", "straight line"]
+    assert names[:3] == ["cohort, middle 90 %", "cohort, median", "draw: one individual"]
+    assert names[3:] == ["mean of draws", "no near participants", "straight line"]
     figure.canvas.draw()
 
 
@@ -120,4 +120,10 @@ def test_change_has_one_symmetric_scale_and_the_right_side_up():
     assert (gm[:9] == 0).all()
     assert images[2].origin == "lower"
     assert {image.get_cmap().name for image in images[:6]} == {DIVERGING}
-    assert CHANGE_UNITS in [ax.get_ylabel() for ax in figure.axes]
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert f"{CHANGE_UNITS},\n30 to 70 years" in labels
+    outlines = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert outlines == ["edge of WM and GM at 30 years", "edge of CSF at 30 years"]
+    figure.canvas.draw()
+    tops = {round(ax.get_position().y1, 6) for ax in figure.axes[:2]}
+    assert len(tops) == 1  # so that titles stand on one line
