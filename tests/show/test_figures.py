@@ -11,6 +11,7 @@ from csegsynth_kit.analysis.regression import regression_effects
 from csegsynth_kit.constants import COLORS, VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.maps import Grid, SegmentationMaps
 from csegsynth_kit.show import brains, cohorts, effects, plots
 from tests.toy import TOY_COLUMNS, TOY_GRID, toy_cohort, toy_table
@@ -210,3 +211,14 @@ def test_comparison_says_who_the_two_are():
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[:2] == ["sagittal\n34 years", "sagittal\n66 years, male"]
     assert brains.comparison({"real": maps}).axes[5].get_title() == "axial\nperson 2"
+
+
+def test_one_finding_is_a_bar_and_counts_are_whole(cohort, monkeypatch):
+    finding = Finding(subject="sub-001", severity="doubt", code="csf-low", message="little CSF")
+    monkeypatch.setattr(Cohort, "findings", lambda self: [finding])
+    volumes, found, *_ = cohorts.doctor_figure(cohort).axes
+    (bar,) = found.patches
+    bottom, top = found.get_ylim()
+    assert bar.get_height() / (bottom - top) < 0.3
+    for ticks in (found.get_xticks(), volumes.get_yticks()):
+        np.testing.assert_array_equal(ticks, np.round(ticks))
