@@ -1,8 +1,8 @@
 """What does each question buy? Errors with and without its answer, so that a study can choose.
 
-Unanswered questions are imputed from the answers given, and flagged to the model, which was
-trained with answers hidden at random. A regression that is fitted anew to the questions asked
-is what a study would use instead, and the honest reference.
+Unanswered questions are imputed from the answers given, and flagged to the model, which heeds
+that only if answers were hidden at random in its training. A regression that is fitted anew to
+the questions asked is what a study would use instead, and the honest reference.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """What the observed cohort looks like at each age: the background of a person's trajectory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,28 @@ QUANTILES = {"low_ml": 0.05, "median_ml": 0.5, "high_ml": 0.95}
 #: A group of fewer people has no 5th percentile worth drawing.
 _FEWEST = 20
 _KNOTS, _DEGREE = 3, 2
+
+
+def reference_for(
+    train: Cohort, ages_years: Sequence[float], person: Mapping
+) -> pd.DataFrame | None:
+    """Return the reference of a person's sex, as far as there are enough participants.
+
+    Args:
+        train: Training participants.
+        ages_years: Where the curves are wanted.
+        person: Answers.
+
+    Returns:
+        As :func:`group_reference`: of the person's sex; of everybody, if fewer than 20
+        participants of that sex tell their age, or the sex is unknown; None, if fewer than 20
+        tell it at all.
+    """
+    table = train.one_scan_each().table.dropna(subset="age")
+    sex = person.get("sex")
+    if sex is not None and "sex" in table and (table["sex"] == sex).sum() < _FEWEST:
+        sex = None
+    return None if len(table) < _FEWEST else group_reference(train, ages_years, sex=sex)
 
 
 def group_reference(

@@ -23,6 +23,23 @@ from csegsynth_kit.models import Family
 
 #: What every comparison of lifestyles is, and is not.
 SAME_AGE = "This compares people who answer differently at the same age; nobody changed."
+#: What is left to say where no lifestyle applies.
+NONE_APPLIES = (
+    "Nothing to compare: none of these lifestyles says anything about this person. The table of "
+    "scenarios gives the reason of each."
+)
+_COLUMNS = (
+    "scenario",
+    "age_years",
+    "tissue",
+    "difference_ml",
+    "monte_carlo_error",
+    "regression_ml",
+    "regression_low",
+    "regression_high",
+    "true_ml",
+    "supported",
+)
 
 
 @dataclass(frozen=True)
@@ -254,5 +271,40 @@ def compare_lifestyle(
         },
         index=index,
     ).reset_index()
-    table.insert(0, "scenario", lifestyle.name)
-    return table
+    return table.assign(scenario=lifestyle.name)[list(_COLUMNS)]
+
+
+def compare_lifestyles(
+    model: Family,
+    people: pd.DataFrame,
+    chosen: Sequence[Lifestyle],
+    *,
+    regression: VolumeRegression,
+    support: Support | None = None,
+    truth: Truth | None = None,
+    draws: int = 32,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare all lifestyles that apply to a person, under each other.
+
+    Args:
+        model: A trained conditional model.
+        people: One row per age, from ``trajectory.scenario``.
+        chosen: What is edited; those that say nothing about this person are left out.
+        regression: As in :func:`compare_lifestyle`.
+        support: Likewise.
+        truth: Likewise.
+        draws: Likewise.
+        seed: Likewise.
+
+    Returns:
+        As :func:`compare_lifestyle`; without rows where no lifestyle applies.
+    """
+    person = people.iloc[0].to_dict()
+    shared = {"regression": regression, "support": support, "truth": truth}
+    parts = [
+        compare_lifestyle(model, people, one, **shared, draws=draws, seed=seed)
+        for one in chosen
+        if not one.reason_against(person, model.features)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_COLUMNS))

@@ -26,6 +26,14 @@ from csegsynth_kit.models import Family
 CROSS_SECTIONAL = "This compares people of different ages; nobody was followed over time."
 #: Share of the ages that each point of a smooth curve is a local line through.
 _LOWESS_SHARE = 0.3
+_SLOPE_COLUMNS = (
+    "scenario",
+    "age_years",
+    "tissue",
+    "slope_ml_per_decade",
+    "true_slope",
+    "monte_carlo_error",
+)
 
 
 @dataclass(frozen=True)
@@ -253,7 +261,8 @@ def slopes(
         ``monte_carlo_error``: the half-width of the 95 % interval from so few draws. It says
         nothing of the error of the model, which only the truth, or other training participants,
         can tell. With ``linear``, ``regression_low`` and ``regression_high``: the 95 % interval
-        that so many training participants leave to the slope, however it is estimated.
+        that so many training participants leave to the slope, however it is estimated. Without
+        rows if the training participants span none of the decades.
     """
     youngest, oldest = model.features.support[model.features.questions.index("age")]
     centers = [age for age in around if youngest <= age - 5 and age + 5 <= oldest]
@@ -276,7 +285,8 @@ def slopes(
                 if linear is not None:
                     _, row["regression_low"], row["regression_high"] = sampled[i]
                 rows.append(row)
-    return pd.DataFrame(rows)
+    bounds = [] if linear is None else ["regression_low", "regression_high"]
+    return pd.DataFrame(rows, columns=[*_SLOPE_COLUMNS, *bounds])
 
 
 def _require_age(features: Features) -> None:

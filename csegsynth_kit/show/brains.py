@@ -137,11 +137,17 @@ def rows_of_brains(
     return figure
 
 
-def comparison(sets: Mapping[str, SegmentationMaps], *, inches_per_mm: float = 0.0062) -> Figure:
+def comparison(
+    sets: Mapping[str, SegmentationMaps],
+    *,
+    titles: Sequence[str] = (),
+    inches_per_mm: float = 0.0062,
+) -> Figure:
     """Draw two maps of every set in all three views: one row per set, all to one scale.
 
     Args:
         sets: Name to two or more maps of one grid; the first two are shown.
+        titles: Who the two are, such as their age and sex; ``person 1`` and ``2`` without.
         inches_per_mm: Scale.
     """
     shown = 2
@@ -155,20 +161,21 @@ def comparison(sets: Mapping[str, SegmentationMaps], *, inches_per_mm: float = 0
     figure, axes = plt.subplots(
         len(sets),
         len(widths),
-        figsize=(inches_per_mm * sum(widths) + 0.4, inches_per_mm * height * len(sets) + 0.6),
+        figsize=(inches_per_mm * sum(widths) + 0.4, inches_per_mm * height * len(sets) + 0.7),
         squeeze=False,
         layout="constrained",
         width_ratios=widths,
     )
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    titles = [(view, i) for view in VIEWS for i in range(shown)]
+    columns = [(view, i) for view in VIEWS for i in range(shown)]
     for row, (name, maps) in zip(axes, sets.items(), strict=True):
-        for ax, (view, i) in zip(row, titles, strict=True):
+        for ax, (view, i) in zip(row, columns, strict=True):
             brain(maps.probabilities[i], maps.grid, view, ax=ax)
             ax.set_anchor("N")
         row[0].set_ylabel(name, fontsize=9)
-    for ax, (view, i) in zip(axes[0], titles, strict=True):
-        ax.set_title(f"{view}, person {i + 1}", fontsize=8)
+    persons = list(titles) or [f"person {i + 1}" for i in range(shown)]
+    for ax, (view, i) in zip(axes[0], columns, strict=True):
+        ax.set_title(f"{view}\n{persons[i]}", fontsize=8)
     tissue_legend(figure)
     return figure
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from csegsynth_kit.constants import COLORS, MEASURED
 from csegsynth_kit.data.cohort import Cohort
@@ -15,6 +16,8 @@ _MARKERS = {"female": "o", "male": "^"}
 _SEVERITY = {"excluded": "#A63A2B", "doubt": "#DDA01F", "note": "#9A9A9A"}
 #: Kinds of findings shown; the rest is in the report.
 _MOST_KINDS = 8
+#: Rows that a chart of findings has room for at least.
+_LEAST_ROWS = 4
 
 
 def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None) -> Axes:
@@ -23,6 +26,7 @@ def volumes_by_age(cohort: Cohort, *, tissue: str = "GM", ax: Axes | None = None
     volume = cohort.volumes[f"{tissue.lower()}_ml"]
     if "age" not in cohort.table:
         ax.hist(volume, color=COLORS[tissue])
+        ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         ax.set(xlabel=f"{tissue} volume (mL)", ylabel="Participants")
         return ax
     sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("n/a")
@@ -83,6 +87,7 @@ def _volume_histograms(cohort: Cohort, ax: Axes) -> None:
         volumes = cohort.volumes[f"{tissue.lower()}_ml"]
         ax.hist(volumes, bins="auto", color=COLORS[tissue], alpha=0.75, label=tissue)
     ax.legend()
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.set(xlabel="Volume (mL)", ylabel="Participants", title=f"{len(cohort)} participants")
 
 
@@ -97,7 +102,8 @@ def _finding_counts(found: Counter, ax: Axes) -> None:
     )
     ax.bar_label(bars, padding=2, fontsize=8)
     ax.margins(x=0.15)
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(rows), _LEAST_ROWS) - 0.5, -0.5)  # one finding is a bar, not a wall
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.set(xlabel="Findings", title="Findings")
 
 

@@ -1,5 +1,6 @@
 """Charts of models: axes in, axes out; units on every axis; only :func:`save` writes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -188,8 +189,14 @@ def direction_labels(features: Features) -> dict[str, str]:
     }
 
 
-def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Say below the figure what the marks of panels alike mean, each in all of its colors."""
+def shared_legend(figure: Figure, axes: Sequence[Axes], *, rows: int = 1) -> None:
+    """Say below the figure what the marks of panels alike mean, each in all of its colors.
+
+    Args:
+        figure: Where the panels are.
+        axes: The panels.
+        rows: Lines of the legend.
+    """
     _, names = axes[0].get_legend_handles_labels()
     marks = zip(*(ax.get_legend_handles_labels()[0] for ax in axes), strict=True)
     handles = [own if len({_color(mark) for mark in own}) > 1 else own[0] for own in marks]
@@ -197,7 +204,7 @@ def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
         handles,
         names,
         loc="outside lower center",
-        ncols=len(names),
+        ncols=math.ceil(len(names) / rows),
         handler_map={tuple: HandlerTuple(ndivide=None)},
     )
 

@@ -27,8 +27,10 @@ from csegsynth_kit.show.studio_volumes import (
     volumes_of,
 )
 from csegsynth_kit.show.studio_words import standing_words
+from csegsynth_kit.show.tables import what_differs, who
 
 _CAPTION_WIDTH = 132
+_TITLE_WIDTH = 100
 
 
 def studio_figure(
@@ -48,7 +50,8 @@ def studio_figure(
         model: A trained conditional model.
         person: Answers; questions may be left out.
         cohort: Participants to compare volumes with.
-        before: Other answers of the same individual; the change since is drawn below.
+        before: Other answers of the same individual; the change since is drawn below, and what
+            differs is said.
         seed: The individual.
         interval: As in ``studio``.
         interval_name: As in ``studio``.
@@ -60,11 +63,16 @@ def studio_figure(
     figure = plt.figure(figsize=(7.6, 2.75 * rows + 2.7), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.5 * rows, 2.3))
     _draw_views(top, now, then, tissue)
+    whom = f"One generated individual: {who(person) or 'age and sex not given'}"
+    since = "" if before is None else what_differs(before, person)
+    below = f"Below: change of {tissue} from {since}" if since else ""
+    top.suptitle("\n".join([whom, *textwrap.wrap(below, _TITLE_WIDTH)]), fontsize=9)
     given = (interval or spread_interval(model))(person)
     people = None if cohort is None else reference(cohort, person)
     ax = bottom.subplots()
     volumes_chart(now, given, people, then, limit_ml=axis_limit_ml(model), ax=ax)
-    caption = f"{_marks(given, interval_name, people)} {standing_words(model.card['simulated'])}"
+    marks = _marks(given, interval_name, people, since)
+    caption = f"{marks} {standing_words(model.card['simulated'])}"
     warned = " ".join(now.warnings)
     text = textwrap.fill(f"{caption} {warned}".strip(), _CAPTION_WIDTH)
     bottom.supxlabel(text, fontsize=7.5, color="#444444", x=0.01, ha="left")
@@ -136,7 +144,11 @@ def _draw_views(
         points = f"{100 * LARGEST_CHANGE:.0f}"
         scale = plt.cm.ScalarMappable(plt.Normalize(-LARGEST_CHANGE, LARGEST_CHANGE), DIVERGING)
         bar = part.colorbar(
-            scale, ax=axes[1], fraction=0.025, ticks=[-LARGEST_CHANGE, 0, LARGEST_CHANGE]
+            scale,
+            ax=axes[1],
+            fraction=0.025,
+            panchor=False,
+            ticks=[-LARGEST_CHANGE, 0, LARGEST_CHANGE],
         )
         bar.ax.set_yticklabels([f"\u2212{points}", "0", f"+{points}"])
         bar.set_label(f"change of {tissue}\n(percentage points)", fontsize=8)
@@ -156,9 +168,10 @@ def _draw_change(
     ax.set_anchor("N")
 
 
-def _marks(interval: pd.DataFrame, name: str, people: Reference | None) -> str:
+def _marks(interval: pd.DataFrame, name: str, people: Reference | None, since: str) -> str:
     level = 100 * interval["level"].iloc[0]
     parts = [f"Bars: this person. Lines with ends: {level:g} % range of {name}."]
+    parts += [f"Triangles: before the change from {since}."] if since else []
     parts += [caution] if (caution := caution_about(interval)) else []
     if people is not None:
         shown = "5 to 95 %, quartiles and median" if len(people.quantiles) else "too few to show:"

@@ -89,9 +89,27 @@ def spread_over_age(cohort: Cohort, n: int) -> pd.Series:
     if ages.empty:
         return pd.Series({i: i for i in cohort.ids[:n]})
     ids = ages.index[np.linspace(0, len(ages) - 1, n).round().astype(int)]
-    sex = cohort.table.get("sex", pd.Series("", index=cohort.table.index)).fillna("")
-    titles = [f"{ages[i]:.0f} years{f', {sex[i]}' if sex[i] else ''}" for i in ids]
-    return pd.Series(titles, index=ids)
+    return pd.Series([who(cohort.table.loc[i]) for i in ids], index=ids)
+
+
+def who(answers: Mapping) -> str:
+    """Say a person's age and sex, as far as they are known: ``34 years, female``."""
+    age, sex = (answers.get(name) for name in ("age", "sex"))
+    parts = [] if pd.isna(age) else [f"{float(age):.0f} years"]
+    return ", ".join(parts if pd.isna(sex) else [*parts, str(sex)])
+
+
+def what_differs(before: Mapping, after: Mapping) -> str:
+    """List the answers of which two people differ: ``age 35 to 75``; empty if none."""
+    names = dict.fromkeys([*before, *after])
+    said = {name: (_answer(before.get(name)), _answer(after.get(name))) for name in names}
+    return ", ".join(f"{name} {a} to {b}" for name, (a, b) in said.items() if a != b)
+
+
+def _answer(value: object) -> str:
+    if pd.isna(value):
+        return "unanswered"
+    return str(value) if isinstance(value, str) else f"{value:g}"
 
 
 def person_near(cohort: Cohort, questions: Sequence[str], *, age_years: float) -> dict:

@@ -7,13 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from csegsynth_kit.analysis.change import CHANGE_UNITS, ChangeMaps
 from csegsynth_kit.analysis.truth import Truth
 from csegsynth_kit.constants import COLORS, DIVERGING, MEASURED, TISSUES
+from csegsynth_kit.maps import Grid
 from csegsynth_kit.show.brains import VIEWS
-from csegsynth_kit.show.plots import shared_legend
+from csegsynth_kit.show.plots import only_first_names, panels, shared_legend
 
+#: Colors of the outlines of the brain and of the CSF around it.
+_BRAIN, _CSF = "#444444", "#AAAAAA"
 _TRUTH = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 #: Color of what no training participants are near.
 UNSUPPORTED = "#B5B5B5"
@@ -48,6 +53,8 @@ def trajectory(
         _band(reference[reference["tissue"] == tissue], ax)
     colors = np.where(rows["supported"], COLORS[tissue], UNSUPPORTED)
     ax.scatter(rows["age_years"], rows["volume_ml"], s=6, c=colors, alpha=0.35, linewidths=0)
+    dot = {"s": 12, "color": COLORS[tissue], "alpha": 0.6, "linewidths": 0}
+    ax.scatter([], [], **dot, label="draw: one individual")  # the first of the dots may be gray
     supported = _supported_at(rows, curve["age_years"].to_numpy())
     for shown, color, label in (
         (supported, COLORS[tissue], "mean of draws"),
@@ -101,7 +108,7 @@ def trajectories(
             )
             ax.set_title(f"{name}: {tissue}")
             ax.set_xlabel("Age (years)" if i == len(axes) - 1 else "")
-    shared_legend(figure, axes[0])
+    shared_legend(figure, axes[0], rows=2)
     return figure
 
 
@@ -111,7 +118,7 @@ def lifestyle_differences(
     """Draw the difference each scenario makes at one age, beside the regression's interval.
 
     Args:
-        table: From ``analysis.scenarios.compare_lifestyle``, one age per scenario.
+        table: From ``analysis.scenarios.compare_lifestyles``, one age per scenario.
         tissue: Which tissue.
         names: Scenarios from top to bottom; as in the table by default.
         ax: Where to draw.
@@ -140,11 +147,30 @@ def lifestyle_differences(
     return ax
 
 
+def lifestyles(table: pd.DataFrame) -> Figure:
+    """Draw the difference each scenario makes, one panel per tissue; say so if there is none.
+
+    Args:
+        table: From ``analysis.scenarios.compare_lifestyles``, one age per scenario.
+    """
+    figure, axes = panels(len(MEASURED), height=1.2 + 0.35 * max(table["scenario"].nunique(), 1))
+    if table.empty:
+        for ax in axes:
+            ax.set_axis_off()
+        axes[1].text(0.5, 0.5, "no scenario applies to this person", ha="center", color="#666666")
+        return figure
+    for ax, tissue in zip(axes, MEASURED, strict=True):
+        lifestyle_differences(table, tissue=tissue, ax=ax)
+    only_first_names(axes)
+    shared_legend(figure, axes)
+    return figure
+
+
 def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: float = 1.5) -> Figure:
     """Draw where each tissue becomes more or less: tissues in rows, views in columns.
 
-    Purple is loss, green gain. Gray lines outline the brain (white plus gray matter) and the
-    head's CSF at the first age.
+    Purple is loss, green gain. Lines outline the brain (white plus gray matter) at the first age,
+    lighter ones the CSF around it.
 
     Args:
         maps: From ``analysis.change.change_maps``.
@@ -159,12 +185,13 @@ def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: floa
     figure, axes = plt.subplots(
         len(MEASURED),
         len(views),
-        figsize=(width * len(views) + 0.9, width * 1.12 * len(MEASURED)),
+        figsize=(width * len(views) + 0.9, width * 1.12 * len(MEASURED) + 0.3),
         squeeze=False,
         layout="constrained",
+        width_ratios=[_width_mm(grid, view) for view in views],
     )
     brain = start[0] + start[1]
-    outlines = ((brain, "#555555"), (brain + start[2], "#AAAAAA"))
+    outlines = ((brain, _BRAIN), (brain + start[2], _CSF))
     for row, (tissue, values) in enumerate(zip(MEASURED, maps.per_decade, strict=True)):
         for column, view in enumerate(views):
             ax, (axis, offset_mm) = axes[row, column], VIEWS[view]
@@ -183,13 +210,31 @@ def change(maps: ChangeMaps, *, views: Sequence[str] = tuple(VIEWS), width: floa
                     lines = shares.select(axis, index).T.numpy()
                     ax.contour(lines, levels=[0.5], colors=color, linewidths=0.6)
             ax.set(xticks=[], yticks=[])
+            ax.set_anchor("N")
             for spine in ax.spines.values():
                 spine.set_visible(False)
             if row == 0:
                 ax.set_title(view, fontsize=8)
         axes[row, 0].set_ylabel(tissue, fontsize=8)
-    figure.colorbar(picture, ax=axes, shrink=0.6, label=CHANGE_UNITS)
+    first, last = maps.ages_years
+    figure.colorbar(  # a bar would center the panels beside it, and with them their titles
+        picture,
+        ax=axes,
+        shrink=0.6,
+        panchor=False,
+        label=f"{CHANGE_UNITS},\n{first:g} to {last:g} years",
+    )
+    names = f"edge of WM and GM at {first:g} years", f"edge of CSF at {first:g} years"
+    handles = [
+        Line2D([], [], color=color, linewidth=1, label=name)
+        for name, (_, color) in zip(names, outlines, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     return figure
+
+
+def _width_mm(grid: Grid, view: str) -> float:
+    return next(edge for i, edge in enumerate(grid.extent_mm) if i != VIEWS[view][0])
 
 
 def _band(reference: pd.DataFrame, ax: Axes) -> None:
@@ -203,7 +248,15 @@ def _band(reference: pd.DataFrame, ax: Axes) -> None:
         zorder=0,
         label="cohort, middle 90 %",
     )
-    ax.plot(ages, reference["median_ml"], color="#FFFFFF", linewidth=1.5, zorder=0.5, label=None)
+    ax.plot(
+        ages,
+        reference["median_ml"],
+        color="#FFFFFF",
+        linewidth=1.5,
+        zorder=0.5,
+        path_effects=[withStroke(linewidth=2.5, foreground="#A8A8A8")],  # seen in the legend, too
+        label="cohort, median",
+    )
 
 
 def _supported_at(rows: pd.DataFrame, ages_years: np.ndarray) -> np.ndarray:

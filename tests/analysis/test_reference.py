@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from csegsynth_kit.analysis.reference import group_reference
+from csegsynth_kit.analysis.reference import group_reference, reference_for
 from csegsynth_kit.analysis.support import Support
 from csegsynth_kit.analysis.trajectory import AgeRegression
 from csegsynth_kit.data.features import Features
@@ -85,3 +85,14 @@ def test_a_handful_of_people_is_no_group(observed):
     few = Observed(observed.table.iloc[:15], observed.volumes.iloc[:15])
     with pytest.raises(TableError, match="only"):
         group_reference(few, [50.0])
+
+
+def test_a_person_is_shown_beside_as_many_alike_as_there_are(observed):
+    few = Observed(observed.table.iloc[:100].copy(), observed.volumes.iloc[:100])
+    few.table["sex"] = ["male"] * 10 + ["female"] * 90
+    for person, n in (({"sex": "female"}, 90), ({"sex": "male"}, 100), ({"age": 40}, 100)):
+        assert set(reference_for(few, [50.0], person)["n"]) == {n}
+    no_sex = Observed(few.table[["age"]], few.volumes)
+    assert set(reference_for(no_sex, [50.0], {"sex": "male"})["n"]) == {100}
+    handful = Observed(few.table.iloc[:15], few.volumes.iloc[:15])
+    assert reference_for(handful, [50.0], {}) is None

@@ -7,6 +7,7 @@ from csegsynth_kit.analysis.scenarios import (
     Edit,
     Lifestyle,
     compare_lifestyle,
+    compare_lifestyles,
     lifestyles,
     which_apply,
 )
@@ -159,6 +160,28 @@ def test_comparison_keeps_individuals_and_is_nothing_before_the_edit(model, coho
     assert (after["regression_low"] < after["regression_ml"]).all()
     assert (after["regression_ml"] < after["regression_high"]).all()
     assert table["true_ml"].isna().all()
+
+
+def test_lifestyles_that_apply_are_compared_under_each_other(model, cohort):
+    people = scenario({"age": 40, "sex": "male", "education": "low"}, (60.0,))
+    chosen = [
+        Lifestyle("learn", (Edit("education", 50, "set", "high"),)),
+        Lifestyle("stay", (Edit("education", 50, "set", "low"),)),
+        Lifestyle("move", (Edit("site", 50, "set", "b"),)),
+    ]
+    shared = {"regression": VolumeRegression.fit(cohort, model.features), "draws": 4, "seed": 1}
+    table = compare_lifestyles(model, people, chosen, **shared)
+    assert list(table["scenario"].unique()) == ["learn", "move"]
+    alone = compare_lifestyle(model, people, chosen[0], **shared)
+    pd.testing.assert_frame_equal(table[:3], alone)
+
+
+def test_without_a_question_on_lifestyle_an_empty_table_is_left(model, cohort):
+    people = scenario({"age": 40, "sex": "male"}, (60.0,))
+    regression = VolumeRegression.fit(cohort, model.features)
+    table = compare_lifestyles(model, people, lifestyles(), regression=regression)
+    assert table.empty
+    assert {"scenario", "tissue", "difference_ml", "regression_low", "true_ml"} <= set(table)
 
 
 def test_regression_contrasts_cover_the_truth_at_their_rate(truth, smoker):

@@ -130,6 +130,9 @@ def test_slopes_are_differences_over_the_decade(model, cohort):
     row = table.query("scenario == 'ideal' and age_years == 50 and tissue == 'GM'").iloc[0]
     assert row["slope_ml_per_decade"] == pytest.approx(volumes[1, 1] - volumes[0, 1], rel=1e-4)
     assert row["monte_carlo_error"] > 0
+    none = slopes(model, person, regression, around=(120,))
+    assert none.empty
+    assert list(none) == list(table)
 
 
 def test_a_model_without_age_has_no_trajectories(aging):

@@ -11,6 +11,7 @@ from csegsynth_kit.analysis.regression import regression_effects
 from csegsynth_kit.constants import COLORS, VOLUME_COLUMNS
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
+from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.maps import Grid, SegmentationMaps
 from csegsynth_kit.show import brains, cohorts, effects, plots
 from tests.toy import TOY_COLUMNS, TOY_GRID, toy_cohort, toy_table
@@ -202,3 +203,22 @@ def test_what_a_family_does_not_measure_is_left_out_of_its_history():
     ax = plots.history(table, ["valid_reconstruction"], ylabel="Reconstruction error")
     assert len(ax.lines) == 0
     assert ax.texts[0].get_text() == "not measured"
+
+
+def test_comparison_says_who_the_two_are():
+    maps = SegmentationMaps(torch.rand(2, 4, *GRID.shape).softmax(1), GRID, ("a", "b"))
+    figure = brains.comparison({"real": maps}, titles=["34 years", "66 years, male"])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:2] == ["sagittal\n34 years", "sagittal\n66 years, male"]
+    assert brains.comparison({"real": maps}).axes[5].get_title() == "axial\nperson 2"
+
+
+def test_one_finding_is_a_bar_and_counts_are_whole(cohort, monkeypatch):
+    finding = Finding(subject="sub-001", severity="doubt", code="csf-low", message="little CSF")
+    monkeypatch.setattr(Cohort, "findings", lambda self: [finding])
+    volumes, found, *_ = cohorts.doctor_figure(cohort).axes
+    (bar,) = found.patches
+    bottom, top = found.get_ylim()
+    assert bar.get_height() / (bottom - top) < 0.3
+    for ticks in (found.get_xticks(), volumes.get_yticks()):
+        np.testing.assert_array_equal(ticks, np.round(ticks))

@@ -193,6 +193,12 @@ def test_the_printed_twin_shows_views_and_volumes(model, cohort):
     said = " ".join(figure.subfigs[1]._supxlabel.get_text().split())
     assert "not a prediction of an individual brain" in said
     assert "simulated participants" in said
+    assert "Triangles: before the change from age 40 to 80." in said
+    title = figure.subfigs[0]._suptitle.get_text()
+    assert title.splitlines() == [
+        "One generated individual: 80 years, female",
+        "Below: change of CSF from age 40 to 80",
+    ]
     assert images[0].images[0].get_array().shape == (16, 12, 3)
     assert usual_slice(cohort.grid, "sagittal") == 4
 

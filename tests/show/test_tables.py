@@ -120,3 +120,19 @@ def test_rows_and_tissues_keep_their_order():
     assert list(wide.columns) == ["WM", "GM", "CSF"]
     assert list(wide.index) == ["second", "first"]
     assert wide.loc["first", "GM"] == "2.0 [1.0, 3.0]"
+
+
+def test_people_are_named_by_what_is_known_of_them():
+    assert tables.who({"age": 34.2, "sex": "female", "site": "a"}) == "34 years, female"
+    assert tables.who(pd.Series({"age": 34.2, "sex": None})) == "34 years"
+    assert tables.who({"sex": "male"}) == "male"
+    assert tables.who({"site": "a"}) == ""
+
+
+def test_only_answers_that_differ_are_listed():
+    before = {"age": 35, "sex": "male", "smoking": "current"}
+    assert tables.what_differs(before, before | {"age": 75.0}) == "age 35 to 75"
+    after = {"age": 35.0, "sex": "male", "bmi": 22.5}
+    said = "smoking current to unanswered, bmi unanswered to 22.5"
+    assert tables.what_differs(before, after) == said
+    assert tables.what_differs(before, before) == ""

@@ -64,8 +64,8 @@ def test_scenarios_are_rows_with_the_cohort_behind_and_one_legend(curve):
     )
     assert [ax.get_title() for ax in figure.axes][3] == "regressed: WM"
     names = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert names[:2] == ["cohort, middle 90 %", "mean of draws"]
-    assert names[2:] == ["no near participants", "straight line"]
+    assert names[:3] == ["cohort, middle 90 %", "cohort, median", "draw: one individual"]
+    assert names[3:] == ["mean of draws", "no near participants", "straight line"]
     figure.canvas.draw()
 
 
@@ -89,6 +89,17 @@ def test_lifestyles_show_model_interval_and_truth():
     assert ax.get_xlabel() == "GM difference (mL)"
 
 
+def test_lifestyles_are_panels_and_none_is_said():
+    columns = ["scenario", "tissue", "difference_ml", "regression_low", "regression_high"]
+    empty = pd.DataFrame(columns=[*columns, "true_ml", "supported"])
+    said = [t.get_text() for ax in trajectories.lifestyles(empty).axes for t in ax.texts]
+    assert said == ["no scenario applies to this person"]
+    rows = [("a", t, 1.0, 0.0, 2.0, np.nan, True) for t in ("WM", "GM", "CSF")]
+    figure = trajectories.lifestyles(pd.DataFrame(rows, columns=empty.columns))
+    assert [t.get_text() for t in figure.legends[0].get_texts()][1:] == ["model"]
+    assert figure.axes[2].get_xlabel() == "CSF difference (mL)"
+
+
 def test_change_has_one_symmetric_scale_and_the_right_side_up():
     grid = Grid("g", (10, 12, 14), (8.0, 7.0, 6.0), (0.0, 0.0, 0.0))
     shares = torch.full((1, 4, *grid.shape), 0.25)
@@ -109,4 +120,10 @@ def test_change_has_one_symmetric_scale_and_the_right_side_up():
     assert (gm[:9] == 0).all()
     assert images[2].origin == "lower"
     assert {image.get_cmap().name for image in images[:6]} == {DIVERGING}
-    assert CHANGE_UNITS in [ax.get_ylabel() for ax in figure.axes]
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert f"{CHANGE_UNITS},\n30 to 70 years" in labels
+    outlines = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert outlines == ["edge of WM and GM at 30 years", "edge of CSF at 30 years"]
+    figure.canvas.draw()
+    tops = {round(ax.get_position().y1, 6) for ax in figure.axes[:2]}
+    assert len(tops) == 1  # so that titles stand on one line
