@@ -261,9 +261,10 @@ def scores_of_volumes(model: Family, train: Cohort, unseen: Cohort) -> dict[str,
 
 
 def figure(table: pd.DataFrame) -> plt.Figure:
-    """One panel per score, one line per kind of network; dots are fine-tuned models.
+    """One panel per score, one line per kind of network; diamonds are fine-tuned models.
 
-    Hollow dots are fine-tuned on other cohorts than the embedded one.
+    Hollow ones are fine-tuned on other cohorts than the embedded one. Distances of the grids
+    differ, so that each has its own line of what two sets of participants have.
     """
     plots.style()
     drawn, axes = plots.panels(len(_SCORES), width=2.6, height=2.8)
@@ -280,15 +281,14 @@ def figure(table: pd.DataFrame) -> plt.Figure:
                 ax.plot(
                     rows["minutes"],
                     rows[column],
-                    ".-" if stage == "pretrain" else "o",
+                    ".-" if stage == "pretrain" else "D",
+                    markersize=4 if stage == "pretrain" else 6,
                     color=color,
                     fillstyle="full" if embedded else "none",
                     label=what,
                 )
-        if column == "frechet":
-            ax.axhline(table["frechet_floor"].median(), color="black", linestyle="--", linewidth=1)
-        if column == "mae_ratio":
-            ax.axhline(1, color="black", linestyle="--", linewidth=1)
+        for height, color in references(table, column):
+            ax.axhline(height, color=color, linestyle="--", linewidth=1)
         ax.set(xscale="log", xlabel="minutes, one processor", title=title, **axis)
         ax.set_xlim(0.8, 1.25 * table["minutes"].max())
         ax.set_xticks(ticks := sorted(table["minutes"].unique()), [f"{t:g}" for t in ticks])
@@ -300,6 +300,18 @@ def figure(table: pd.DataFrame) -> plt.Figure:
         ax.yaxis.set_major_formatter("{x:g}")
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawn
+
+
+def references(table: pd.DataFrame, column: str) -> list[tuple[float, str]]:
+    """Heights and colors of lines: two sets of participants, or ridge regression."""
+    if column != "frechet":
+        return [(height, "black") for height in {"volumes": [0], "mae_ratio": [1]}.get(column, [])]
+    fine = table["networks"] == "full"
+    floors = {
+        color: table.loc[rows, "frechet_floor"].median()
+        for color, rows in (("black", ~fine), (_LOOKS["full"][1], fine))
+    }
+    return [(floor, color) for color, floor in floors.items() if floor == floor]
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ _MOST_CODES = 20
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
 #: Commas that separate thousands, or several choices in one cell.
 _OTHER_COMMA = re.compile(r"^-?\d{1,3},\d{3}$|^\d,\d$")
+#: Where answers are known to be numbers, choices are out.
+_THOUSANDS = re.compile(r"^-?\d{1,3},\d{3}$")
 _BOUND = re.compile(r"^[<>≤≥]=?\s*(\d+(?:\.\d+)?)$|^(\d+(?:\.\d+)?)\s*\+$")
 _POSSIBLE_AGE_YEARS = (0.0, 120.0)
 #: How many units make a year.
@@ -54,6 +56,7 @@ def mend_answers(
         TableError: if ages are not between 0 and 120 years.
     """
     findings: list[Finding] = []
+    answers = answers.map(_plain, na_action="ignore").astype(object)
     levels = _levels(described)
     if levels:
         answers = _as_levels(answers, levels)
@@ -66,7 +69,7 @@ def mend_answers(
     if kind is None:
         findings += _order(str(answers.name), levels)
     named = [answer for answer in seen if isinstance(answer, str)]
-    answers = without_words(answers, {*levels, *named}, findings)
+    answers = without_words(answers, {*levels, *named}, findings, numeric=bool(seen) and not named)
     if answers.name == "sex":
         answers = _named_sex(answers, levels, findings)
     if kind in (None, "continuous") and not levels and not named:
@@ -75,7 +78,8 @@ def mend_answers(
         answers = _odd_names(answers, named, findings)
     else:
         if kind in (None, "continuous", "ordinal"):
-            answers = without_codes(answers, levels, seen, findings)
+            written = tuple(number * _per_year(answers.name, described) for number in seen)
+            answers = without_codes(answers, levels, written, findings)
         if kind in (None, "categorical") and not levels:
             answers = _one_spelling(answers, findings)
     if answers.name == "age":
@@ -143,14 +147,20 @@ def _one_spelling(answers: pd.Series, findings: list) -> pd.Series:
     return answers.map(lambda a: usual[a.lower()], na_action="ignore")
 
 
+def _per_year(name: str, described: Mapping) -> float:
+    """How many of the units in which ages are written make a year."""
+    units = str(described.get("Units") or "").strip().lower()
+    found = (n for unit, n in _PER_YEAR.items() if re.match(rf"{unit}s?\b", units))
+    return next(found, 1.0) if name == "age" else 1.0
+
+
 def _in_years(answers: pd.Series, described: Mapping, findings: list) -> tuple[pd.Series, Mapping]:
     """Convert ages of which the .json says that they are in months, weeks or days."""
-    units = str(described.get("Units") or "").strip().lower()
-    per_year = next((n for unit, n in _PER_YEAR.items() if re.match(rf"{unit}s?\b", units)), None)
+    per_year = _per_year("age", described)
     ages = pd.to_numeric(answers, errors="coerce")
-    if per_year is None or ages.notna().sum() < answers.notna().sum():
+    if per_year == 1 or ages.notna().sum() < answers.notna().sum():
         return answers, described
-    text = f"Ages are converted from {units} to years."
+    text = f"Ages are converted from {described['Units']} to years."
     findings.append(Finding("note", "column age", "units", text))
     years = (ages / per_year).map(lambda age: f"{age:.6g}", na_action="ignore")
     return years.where(ages.notna(), np.nan).astype(object), {**described, "Units": "years"}
@@ -166,7 +176,7 @@ def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Serie
     if answered.empty or (not numeric and len(answered) < _FEWEST):
         return answers
     commas = answered.str.match(_DECIMAL_COMMA)
-    unclear = answered.str.match(_OTHER_COMMA)
+    unclear = answered.str.match(_THOUSANDS if numeric else _OTHER_COMMA)
     if unclear.any():
         if not numeric:
             return answers  # No guess is safe.

@@ -20,6 +20,8 @@ MISSING = (
 #: How a text begins that Excel has saved as "Unicode".
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
+#: What nothing but a decimal comma makes.
+_CERTAIN_COMMA = re.compile(r"^-?\d{2,},\d{1,2}$")
 #: If so many answers of a column become numbers by it, its commas are decimal commas.
 _MOSTLY = 0.9
 
@@ -67,12 +69,17 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Finding]]:
 
 
 def _with_points(raw: pd.DataFrame, *, expected: bool) -> tuple[pd.DataFrame, list[Finding]]:
-    """Write decimal commas as points; unless ``expected``, only if some cannot be anything else."""
+    """Write decimal commas as points.
+
+    Unless they are ``expected``, one column must show that they are used, and every other one
+    must hold a number that is no pair of choices and no thousands.
+    """
     mended = {name: _points(raw[name]) for name in raw.columns}
     changed = {name: raw[name][mended[name] != raw[name]].dropna() for name in raw.columns}
     changed = {name: answers for name, answers in changed.items() if len(answers)}
-    if not (expected or any(answers.map(_certain).any() for answers in changed.values())):
-        return raw, []
+    if not expected:
+        used = any(answers.str.match(_CERTAIN_COMMA).any() for answers in changed.values())
+        changed = {n: a for n, a in changed.items() if used and a.map(_no_choice).any()}
     findings = [
         Finding(
             "note",
@@ -82,7 +89,7 @@ def _with_points(raw: pd.DataFrame, *, expected: bool) -> tuple[pd.DataFrame, li
         )
         for name, answers in changed.items()
     ]
-    return pd.DataFrame(mended), findings
+    return raw.assign(**{name: mended[name] for name in changed}), findings
 
 
 def _points(answers: pd.Series) -> pd.Series:
@@ -93,11 +100,11 @@ def _points(answers: pd.Series) -> pd.Series:
     return mended if commas.any() and numbers.notna().mean() >= _MOSTLY else answers
 
 
-def _certain(answer: str) -> bool:
+def _no_choice(answer: str) -> bool:
     """Whether a comma neither separates thousands nor two choices, in their order."""
     before, after = answer.removeprefix("-").split(",")
     thousands = len(before) <= 3 and len(after) == 3
-    choices = len(answer) == 3 and before < after
+    choices = len(answer) == 3 and before <= after
     return not (thousands or choices)
 
 
@@ -134,7 +141,7 @@ def _split(text: str, separator: str, **how) -> list[tuple[int, list[str]]]:
 def _named(raw: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Drop a first column that only counts rows; refuse columns without a name of their own."""
     names = list(raw.columns)
-    by_pandas = names[0].startswith("Unnamed: ")
+    by_pandas = names[0].startswith("Unnamed: ") and raw.iloc[:, 0].str.fullmatch(r"\d+").all()
     if by_pandas or (not names[0] and _counts_rows(raw.iloc[:, 0])):
         raw, names = raw.iloc[:, 1:], names[1:]
     if not all(names):

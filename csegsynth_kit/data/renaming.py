@@ -1,5 +1,6 @@
 """Columns of raw tables under their usual names, and codes of published tables."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
@@ -12,7 +13,7 @@ from csegsynth_kit.data.tables import KnownTable, plain
 #: Usual names of age and sex, to what they are called in letters and digits alone.
 _ALIASES = {
     "age": ("age", "ageyears", "ageyrs", "ageinyears", "ageatscan", "ageatmri", "scanage"),
-    "sex": ("sex", "gender", "gendertext", "mf", "biologicalsex", "sexatbirth"),
+    "sex": ("sex", "sexatbirth", "biologicalsex", "m/f", "gender", "gendertext"),
 }
 
 
@@ -45,11 +46,12 @@ def known_names(
     notes = []
     rename = known.names(raw.columns) if known else {}
     taken = set(raw.columns) | set(rename.values())
-    for name in raw.columns:
-        alias = next((a for a, names in _ALIASES.items() if plain(name) in names), None)
-        if alias and name != alias and alias not in taken and name not in rename:
-            rename[name] = alias
-            taken.add(alias)
+    for alias, usual in _ALIASES.items():
+        order = {name: rank for rank, name in enumerate(usual)}
+        ranks = {n: order.get(plain(n), order.get(str(n).lower())) for n in raw.columns}
+        called = sorted((r, n) for n, r in ranks.items() if r is not None and n not in rename)
+        if called and alias not in taken:
+            rename[called[0][1]] = alias
     rename = {old: new for old, new in rename.items() if old != new}
     if rename:
         names = ", ".join(f"{old} → {new}" for old, new in rename.items())
@@ -59,7 +61,11 @@ def known_names(
         return raw, rename, notes
     for column, codes in known.recode.items():
         if column in raw:
-            raw[column] = raw[column].replace(dict(codes))
+            named = {code.lower(): name for code, name in codes.items()}
+            raw[column] = raw[column].map(
+                lambda a, named=named: named.get(re.sub(r"\.0+$", "", a).lower(), a),
+                na_action="ignore",
+            )
     for column, codes in known.missing.items():
         if column in raw:
             unanswered = pd.to_numeric(raw[column], errors="coerce").isin(codes)

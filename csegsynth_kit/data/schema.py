@@ -28,8 +28,8 @@ SEX_WORDS = {
 }
 #: Questions whose numbers are names: codes of places and groups have no order.
 NOMINAL = re.compile(
-    r"(^|_)(sex|gender|site|cent(er|re)|cohort|(?<!age_)group|diagnosis|dx|marital|occupation"
-    r"|batch)(_?(id|code|status))?$",
+    r"^(sex|gender|site|cent(er|re)|cohort|group|diagnosis|dx|marital|occupation|batch)"
+    r"(_?(id|code|status))?$",
     re.IGNORECASE,
 )
 #: From so many answers on, one that nobody shares with another is no category.

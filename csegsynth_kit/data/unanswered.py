@@ -13,39 +13,57 @@ CODES = (
     *(float(digit * times) for digit in "789" for times in (2, 3, 4)),
     *(-float(digit * times) for digit in "789" for times in (1, 2, 3, 4)),
 )
+#: Those that are names of places and plates as well.
+_NAMES = (77.0, 88.0)
 #: Likewise, but more often answers.
 _SMALL_CODES = tuple(-float(digit) for digit in range(1, 7))
-#: At most so many different ones are codes, and only if as far from all other numbers.
+#: At most so many different ones are codes.
 _MOST_SMALL_CODES = 2
+#: Fewer different numbers than this are no scale on which -1 would be a code: -1 and 1 are two.
+_SCALE = 3
 #: A code near which there might be answers is one only if it is so many times as large as any.
 _FAR = 5.0
 #: Likewise, where several people have it.
-_FAR_REPEATED = 2.0
-#: Zeros are doubted where all other numbers are at least this: a weight of 0, a BMI of 0.
+_FAR_REPEATED = 3.0
+#: Zeros are doubted where all other numbers are at least this: a weight of 0, a BMI of 0. There,
+#: small negative numbers are codes.
 _FAR_FROM_ZERO = 10.0
 _ONE = (
     r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
     r"|prefer(s|red)? not to (answer|say|disclose)|missing (data|value|answer)|n/?a"
-    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded|reported|known"
-    r"|specified|disclosed|given|provided))( *\(.*\))?"
+    r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded|reported"
+    r"|specified|disclosed))( *\(.*\))?"
 )
 NOT_ANSWERED = re.compile(rf"{_ONE}( *(/|,|;|\bor\b) *{_ONE})*", re.IGNORECASE)
 #: Likewise, among numbers.
 _NO_NUMBER = ("none", "-", "--", "?")
 
 
-def without_words(answers: pd.Series, kept: Collection[str], findings: list) -> pd.Series:
-    """Set words missing that say so, unless they are answers that are known."""
+def without_words(
+    answers: pd.Series, kept: Collection[str], findings: list, *, numeric: bool = False
+) -> pd.Series:
+    """Set words missing that say so, unless they are answers that are known.
+
+    Args:
+        answers: Text.
+        kept: Known answers.
+        findings: Takes what was changed.
+        numeric: Whether answers are known to be numbers; else these answers tell.
+    """
     answered = answers.dropna().astype(str)
     answered = answered[~answered.str.lower().isin([name.lower() for name in kept])]
     words = answered.str.fullmatch(NOT_ANSWERED)
+    # Beside "available", "not available" is an answer.
+    opposites = answered.str.lower().str.replace(r"^(not|un)[ -]?", "", regex=True)
+    words &= ~opposites.isin(set(answered.str.lower())) | (opposites == answered.str.lower())
     no_number = answered.str.lower().isin(_NO_NUMBER)
     numbers = pd.to_numeric(answered, errors="coerce")
     rest = numbers[~words & ~no_number]
-    if rest.notna().any() and rest.notna().all():
+    unlikely = numbers.isin(CODES) & ~numbers.isin(_NAMES)
+    if numeric or (rest.notna().any() and rest.notna().all()):
         words |= no_number
-    elif rest.isna()[~rest.isin(CODES)].all():  # only words but for codes
-        words |= numbers.isin(CODES) | (answered == "?")
+    elif rest.isna()[~unlikely].all():  # only words but for codes
+        words |= unlikely | (answered == "?")
     where = answers.index.isin(answered.index[words])
     return set_missing(answers, where, "by what they say", "doubt", findings)
 
@@ -71,11 +89,18 @@ def without_codes(
         return answers
     present = codes & set(numbers)
     small = present & set(_SMALL_CODES)
-    odd = {code for code in present - small if _far(code, numbers, others)}
-    if 0 < len(small) <= _MOST_SMALL_CODES and others.min() >= 0 and answers.name != "age":
-        if others.min() - max(small) >= _MOST_SMALL_CODES:
+    many = set() if seen else {code for code in present if (numbers == code).sum() > 1}
+    odd = {code for code in present - small if _far(code, others, repeated=code in many)}
+    if small and others.min() >= 0 and answers.name != "age":
+        ranks = (
+            others.min() >= 1 and (others % 1 == 0).all() and (seen or others.nunique() >= _SCALE)
+        )
+        few = bool(seen) or len(small) <= _MOST_SMALL_CODES  # what one says tells not of another
+        if few and others.min() >= _FAR_FROM_ZERO:
             odd |= small
-        else:
+        elif ranks and (seen or small == {-1.0}):
+            odd |= small & {-1.0}
+        elif few and others.nunique() >= _SCALE:
             _doubt(answers, numbers.isin(small), "negative", "not below 0", findings)
     least = pd.concat([own[own != 0], pd.Series(seen, dtype=float)]).min()
     if least >= _FAR_FROM_ZERO:
@@ -92,11 +117,10 @@ def _doubt(answers: pd.Series, where: pd.Series, code: str, rest: str, findings:
         findings.append(Finding("doubt", f"column {answers.name}", code, text))
 
 
-def _far(code: float, numbers: pd.Series, others: pd.Series) -> bool:
+def _far(code: float, others: pd.Series, *, repeated: bool) -> bool:
     """Whether a usual code is far from all other numbers."""
     if code < 0:
         return others.min() >= 0 or -code > _FAR * others.abs().max()
-    repeated = (numbers == code).sum() > 1
     return code > (_FAR_REPEATED if repeated else _FAR) * max(others.max(), 1)
 
 

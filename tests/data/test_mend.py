@@ -285,7 +285,12 @@ def test_codes_among_words_are_no_level(tmp_path, code):
         (["-1.5", "0.3", "2.9", "-0.2"], "-999", True),
         (["-1.5", "0.3", "2.9", "-0.2"], "-9", False),
         (["0", "1", "2", "1"], "-1", False),
+        (["1", "1", "1", "1"], "-1", False),
+        (["2", "4", "7", "1"], "-3", False),
+        (["0.25", "1", "0.5", "1.5"], "-6", False),
         (["60", "71", "80", "95"], "99", False),
+        (["10", "20", "30", "45"], "99", False),
+        (["18", "20", "22", "30"], "77", False),
         (["1", "2", "-1", "-3"], "-2", False),
     ],
 )
@@ -293,7 +298,8 @@ def test_codes_are_told_from_answers_by_their_distance(tmp_path, others, code, m
     people = read_participants(table(tmp_path, rows([*others * 3, code, code], n=14)))
     assert people.frame["score"].isna().sum() == (2 if missing else 0)
     assert ("taken-as-missing" in codes(people)) == missing
-    assert ("negative" in codes(people)) == ((others[0], code) == ("0", "-1"))
+    doubted = code in ("-1", "-3", "-6") and not missing and len(set(others)) > 1
+    assert ("negative" in codes(people)) == doubted
 
 
 def test_levels_may_be_objects_and_codes_may_have_decimals(tmp_path):
@@ -317,28 +323,85 @@ def test_levels_may_be_objects_and_codes_may_have_decimals(tmp_path):
     assert (order.subject, "from 1 (right) to 3 (both)" in order.message) == ("column hand", True)
 
 
+@pytest.mark.parametrize("said", ["available", "assessed", "recorded"])
+def test_opposites_are_answers(tmp_path, said):
+    people = read_participants(table(tmp_path, rows([said, f"not {said}"] * 4, n=8)))
+    assert people.columns[0].levels == tuple(sorted([said, f"not {said}"]))
+
+
+def test_codes_that_pandas_has_made_decimals_are_written_plainly(tmp_path):
+    path = table(tmp_path, rows(["1.0", "2.0", "3", "n/a"] * 3, "site", 12))
+    people = read_participants(path)
+    assert people.columns[0].levels == ("1", "2", "3")
+    asked = {"site": ("1", "2", "3")}
+    one = table(tmp_path, "participant_id\tsite\nsub-1\t2.0\n", name="one.tsv")
+    assert float(read_participants(one, asked=asked).frame["site"].iloc[0]) == 2
+
+
+def test_ages_in_months_are_no_codes(tmp_path):
+    described = {"age": {"Units": "months"}}
+    path = table(tmp_path, "participant_id\tage\nsub-1\t99\n", described)
+    people = read_participants(path, asked={"age": (5.0, 11.0)})
+    assert people.frame["age"].tolist() == [8.25]
+
+
+def test_what_one_person_answers_says_nothing_of_another(tmp_path):
+    for answers in (["99"], ["99", "99"]):
+        path = table(tmp_path, rows(answers, "mmse", len(answers)))
+        people = read_participants(path, asked={"mmse": (10.0, 30.0)})
+        assert people.frame["mmse"].tolist() == [99.0] * len(answers)
+    path = table(tmp_path, rows(["none"], "mmse", 1))
+    assert read_participants(path, asked={"mmse": (10.0, 30.0)}).frame["mmse"].isna().all()
+
+
+def test_codes_of_known_tables_may_be_decimals_and_in_other_case(tmp_path):
+    text = 'IXI_ID,"SEX_ID (1=m, 2=f)",AGE\n1,2.0,35\n2,1.0,38\n'
+    people = read_participants(table(tmp_path, text, name="ixi.csv"))
+    assert people.frame["sex"].tolist() == ["female", "male"]
+
+
+def test_sex_is_the_usual_column_among_several(tmp_path):
+    text = "participant_id\tMF\tgender\tsex_at_birth\n"
+    text += "sub-1\t12\tman\tfemale\nsub-2\t13\tman\tmale\nsub-3\t15\twoman\tfemale\n"
+    people = read_participants(table(tmp_path, text))
+    assert people.frame["sex"].tolist() == ["female", "male", "female"]
+    assert people.frame["MF"].tolist() == [12, 13, 15]
+
+
 def test_sex_beside_a_code_is_no_order(tmp_path):
     people = read_participants(table(tmp_path, rows(["1", "2", "1", "9"], "sex", 4)))
     assert people.columns[0].levels == ("1", "2")
     assert people.frame["sex"].isna().sum() == 1
 
 
-@pytest.mark.parametrize(("suffix", "separator"), [("tsv", "\t"), ("csv", ";")])
-def test_decimal_commas_below_ten_are_told_from_choices(tmp_path, suffix, separator):
-    numbers = ["7,0", "6,5", "8,5", "7,7"] * 3
-    text = rows(numbers, "sleep", 12).replace("\t", separator)
-    people = read_participants(table(tmp_path, text, name=f"p.{suffix}"))
+def test_semicolons_bring_decimal_commas_below_ten(tmp_path):
+    text = rows(["7,0", "6,5", "8,5", "7,7"] * 3, "sleep", 12).replace("\t", ";")
+    people = read_participants(table(tmp_path, text, name="p.csv"))
     assert people.frame["sleep"].tolist() == [7.0, 6.5, 8.5, 7.7] * 3
     assert "decimal-comma" in codes(people)
-    choices = read_participants(table(tmp_path, rows(["1,2", "1,3", "2,3"] * 4, n=12)))
-    assert not choices.columns[0].numeric
 
 
-def test_one_certain_decimal_comma_is_enough_for_a_table(tmp_path):
-    text = "participant_id\tage\tsleep\nsub-1\t31,5\t1,2\nsub-2\t42,0\t1,3\n"
-    frame = read_participants(table(tmp_path, text)).frame
-    assert frame["age"].tolist() == [31.5, 42.0]
-    assert frame["sleep"].tolist() == [1.2, 1.3]
+def test_with_tabs_one_column_must_show_that_commas_are_decimal(tmp_path):
+    columns = {
+        "age": ["31,5", "42,0", "27,25", "50,5", "61,5"],
+        "sleep": ["7,0", "6,5", "8,5", "7,7", "7,7"],
+        "apoe": ["3,3", "3,4", "2,3", "4,4", "3,3"],
+        "steps": ["5,100", "7,200", "6,300", "9,900", "5,200"],
+    }
+
+    def read(*names):
+        lines = zip(*(columns[name] for name in names), strict=True)
+        body = ["\t".join([f"sub-{i}", *line]) for i, line in enumerate(lines)]
+        text = "\n".join(["\t".join(["participant_id", *names]), *body]) + "\n"
+        return read_participants(table(tmp_path, text))
+
+    people = read(*columns)
+    assert people.frame["age"].tolist() == [31.5, 42.0, 27.25, 50.5, 61.5]
+    assert people.frame["sleep"].tolist() == [7.0, 6.5, 8.5, 7.7, 7.7]
+    assert people.frame["apoe"].tolist() == columns["apoe"]
+    assert people.frame["steps"].tolist() == columns["steps"]
+    alone = read("sleep", "apoe")
+    assert not any(column.numeric for column in alone.columns)
 
 
 @pytest.mark.parametrize(("units", "per_year"), [("Months", 12), ("days", 365.25), ("years", 1)])

@@ -96,9 +96,18 @@ def _kind(path: Path) -> tuple[int | None, str]:
 
 
 def _drop_second_choice(best: dict[tuple[Path, str], tuple[int, Path, str]]) -> None:
-    """Prefer aseg.mgz to a SynthSeg map that lies beside it in the same mri folder."""
+    """Prefer aseg.mgz to a SynthSeg map that lies beside it in the same mri folder.
+
+    Elsewhere a SynthSeg map is preferred, which counts all CSF.
+    """
+    flat = {
+        (folder, stem)
+        for (folder, _), (rank, _, stem) in best.items()
+        if "synthseg" in _KINDS[rank][0]
+    }
     for folder, whose in list(best):
-        if whose and folder.name == "mri" and (folder.parent, "") in best:
+        in_mri = whose and folder.name == "mri" and (folder.parent, "") in best
+        if in_mri or (folder, whose) in flat:
             del best[folder, whose]
 
 
