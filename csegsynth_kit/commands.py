@@ -188,12 +188,12 @@ def generate_command(options: argparse.Namespace) -> None:
     if len(maps) > _MOST_ROWS:
         print(f"and {len(maps) - _MOST_ROWS} more")
     print(f"{options.out}: synthetic maps: {len(maps)}, their volumes in volumes.tsv")
-    if model.card.get("simulated"):
+    if "statement" in model.card:
+        print(model.card["statement"])
+    elif model.card.get("simulated"):
         print(
             "The model was trained on simulated people: what it draws is no evidence of real ones."
         )
-    if "statement" in model.card:
-        print(model.card["statement"])
 
 
 def _nobodys(maps: SyntheticMaps) -> str:
