@@ -311,7 +311,7 @@ def references(table: pd.DataFrame, column: str) -> list[tuple[float, str]]:
         color: table.loc[rows, "frechet_floor"].median()
         for color, rows in (("black", ~fine), (_LOOKS["full"][1], fine))
     }
-    return [(floor, color) for color, floor in floors.items() if floor == floor]
+    return [(floor, color) for color, floor in floors.items() if pd.notna(floor)]
 
 
 if __name__ == "__main__":

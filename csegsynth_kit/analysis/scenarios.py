@@ -275,15 +275,7 @@ def compare_lifestyle(
 
 
 def compare_lifestyles(
-    model: Family,
-    people: pd.DataFrame,
-    chosen: Sequence[Lifestyle],
-    *,
-    regression: VolumeRegression,
-    support: Support | None = None,
-    truth: Truth | None = None,
-    draws: int = 32,
-    seed: int = 0,
+    model: Family, people: pd.DataFrame, chosen: Sequence[Lifestyle], **options
 ) -> pd.DataFrame:
     """Compare all lifestyles that apply to a person, under each other.
 
@@ -291,19 +283,14 @@ def compare_lifestyles(
         model: A trained conditional model.
         people: One row per age, from ``trajectory.scenario``.
         chosen: What is edited; those that say nothing about this person are left out.
-        regression: As in :func:`compare_lifestyle`.
-        support: Likewise.
-        truth: Likewise.
-        draws: Likewise.
-        seed: Likewise.
+        options: Of :func:`compare_lifestyle`.
 
     Returns:
         As :func:`compare_lifestyle`; without rows where no lifestyle applies.
     """
     person = people.iloc[0].to_dict()
-    shared = {"regression": regression, "support": support, "truth": truth}
     parts = [
-        compare_lifestyle(model, people, one, **shared, draws=draws, seed=seed)
+        compare_lifestyle(model, people, one, **options)
         for one in chosen
         if not one.reason_against(person, model.features)
     ]

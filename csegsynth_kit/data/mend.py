@@ -107,9 +107,7 @@ def _as_levels(answers: pd.Series, levels: Mapping[str, str]) -> pd.Series:
     known = {v.lower(): k for k, v in levels.items()} | {k.lower(): k for k in levels}
     if len({k.lower() for k in levels}) < len(levels) or len(set(levels.values())) < len(levels):
         known = {k: k for k in levels}  # Case tells them apart.
-    return answers.map(
-        lambda a: a if a in levels else known.get(_plain(a).lower(), a), na_action="ignore"
-    )
+    return answers.map(lambda a: a if a in levels else known.get(a.lower(), a), na_action="ignore")
 
 
 def _order(name: str, levels: Mapping[str, str]) -> list[Finding]:
@@ -127,10 +125,10 @@ def _named_sex(answers: pd.Series, levels: Mapping[str, str], findings: list) ->
     """Decode numbers that the .json names, and set codes beside two others missing."""
     names = {k: SEX_WORDS.get(v.strip().lower()) for k, v in levels.items()}
     names = {code: name for code, name in names.items() if name}
-    plain = answers.map(_plain, na_action="ignore")
-    if not names and set(plain.dropna()) <= {"0", "1", "2", *_NO_SEX}:
-        answers = set_missing(answers, plain.isin(_NO_SEX), "beside 0, 1 and 2", "doubt", findings)
-    return answers.map(lambda a: names.get(_plain(a), a), na_action="ignore")
+    if not names and set(answers.dropna()) <= {"0", "1", "2", *_NO_SEX}:
+        where = answers.isin(_NO_SEX)
+        answers = set_missing(answers, where, "beside 0, 1 and 2", "doubt", findings)
+    return answers.map(lambda a: names.get(a, a), na_action="ignore")
 
 
 def _one_spelling(answers: pd.Series, findings: list) -> pd.Series:
@@ -215,10 +213,11 @@ def _bound(answer: str) -> str:
 def _odd_names(answers: pd.Series, named: list[str], findings: list) -> pd.Series:
     """Set codes for missing answers missing, and single answers that are none of those known."""
     codes = [f"{code:g}" for code in CODES if f"{code:g}" not in named]
-    coded = answers.map(_plain, na_action="ignore").isin(codes)
-    answers = set_missing(answers, coded, "which no known answer is", "doubt", findings)
+    answers = set_missing(
+        answers, answers.isin(codes), "which no known answer is", "doubt", findings
+    )
     answered = answers.dropna()
-    words = answered.map(_plain).astype(str).str.lower()
+    words = answered.astype(str).str.lower()
     if answers.name == "sex":
         words = words.replace(SEX_WORDS)
     odd = ~words.isin([answer.lower() for answer in named])

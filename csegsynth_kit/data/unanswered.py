@@ -88,25 +88,42 @@ def without_codes(
     if not len(others):
         return answers
     present = codes & set(numbers)
-    small = present & set(_SMALL_CODES)
+    small = present & set(_SMALL_CODES) if answers.name != "age" else set()
     many = set() if seen else {code for code in present if (numbers == code).sum() > 1}
-    odd = {code for code in present - small if _far(code, others, repeated=code in many)}
-    if small and others.min() >= 0 and answers.name != "age":
-        ranks = (
-            others.min() >= 1 and (others % 1 == 0).all() and (seen or others.nunique() >= _SCALE)
-        )
-        few = bool(seen) or len(small) <= _MOST_SMALL_CODES  # what one says tells not of another
-        if few and others.min() >= _FAR_FROM_ZERO:
-            odd |= small
-        elif ranks and (seen or small == {-1.0}):
-            odd |= small & {-1.0}
-        elif few and others.nunique() >= _SCALE:
-            _doubt(answers, numbers.isin(small), "negative", "not below 0", findings)
+    odd = {code for code in present & set(CODES) if _far(code, others, repeated=code in many)}
+    if small and others.min() >= 0:
+        unlikely, doubtful = _small_codes(small, others, alone=bool(seen))
+        odd |= unlikely
+        _doubt(answers, numbers.isin(doubtful), "negative", "not below 0", findings)
     least = pd.concat([own[own != 0], pd.Series(seen, dtype=float)]).min()
     if least >= _FAR_FROM_ZERO:
         _doubt(answers, numbers == 0, "far-zeros", f"at least {least:g}", findings)
     why = "which no other answer comes near"
     return set_missing(answers, numbers.isin(odd), why, "doubt", findings)
+
+
+def _small_codes(
+    small: set[float], others: pd.Series, *, alone: bool
+) -> tuple[set[float], set[float]]:
+    """Tell which of -1 to -6 mean "not answered" beside numbers none of which is negative.
+
+    Args:
+        small: Those that occur.
+        others: All other numbers.
+        alone: Whether ``others`` are known, so that one answer must not decide on another.
+
+    Returns:
+        Those that do, and those that may.
+    """
+    scale = alone or others.nunique() >= _SCALE
+    if not alone and len(small) > _MOST_SMALL_CODES:
+        return set(), set()
+    if others.min() >= _FAR_FROM_ZERO:
+        return small, set()
+    ranks = scale and others.min() >= 1 and (others % 1 == 0).all()
+    if ranks and (alone or small == {-1.0}):
+        return small & {-1.0}, set()
+    return set(), small if scale else set()
 
 
 def _doubt(answers: pd.Series, where: pd.Series, code: str, rest: str, findings: list) -> None:

@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from csegsynth_kit.data.answers import read_answers_for
+from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.participants import read_participants
 from csegsynth_kit.data.tables import SCAN_DERIVED
 from csegsynth_kit.errors import TableError
@@ -249,7 +251,13 @@ def test_missing_words_are_missing(tmp_path):
     assert pd.api.types.is_float_dtype(people.frame["score"])
 
 
-@pytest.mark.parametrize("word", ["None", "<NA>", "-", "?", "unknown", "n.a.", "Not reported"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("None", "<NA>", "-", "?", "unknown", "n.a.", "Not reported"),
+        *("Prefer not to say", "unknown / not reported", "refused or missing"),
+    ],
+)
 @pytest.mark.parametrize("others", [["1", "2", "3", "4"], ["8", "12", "16.5", "21"]])
 def test_words_for_missing_make_no_numbers_a_category(tmp_path, word, others):
     people = read_participants(table(tmp_path, rows([*others * 3, *[word] * 4], n=16)))
@@ -333,9 +341,9 @@ def test_codes_that_pandas_has_made_decimals_are_written_plainly(tmp_path):
     path = table(tmp_path, rows(["1.0", "2.0", "3", "n/a"] * 3, "site", 12))
     people = read_participants(path)
     assert people.columns[0].levels == ("1", "2", "3")
-    asked = {"site": ("1", "2", "3")}
+    features = Features.fit(people.frame, people.columns)
     one = table(tmp_path, "participant_id\tsite\nsub-1\t2.0\n", name="one.tsv")
-    assert float(read_participants(one, asked=asked).frame["site"].iloc[0]) == 2
+    assert read_answers_for(features, one).frame["site"].tolist() == ["2"]
 
 
 def test_ages_in_months_are_no_codes(tmp_path):
@@ -366,6 +374,29 @@ def test_sex_is_the_usual_column_among_several(tmp_path):
     people = read_participants(table(tmp_path, text))
     assert people.frame["sex"].tolist() == ["female", "male", "female"]
     assert people.frame["MF"].tolist() == [12, 13, 15]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "categorical") for name in ("site", "marital_status", "Diagnosis")),
+        *((name, "ordinal") for name in ("age_group", "pain_site", "education")),
+    ],
+)
+def test_codes_have_an_order_unless_their_name_says_otherwise(tmp_path, name, kind):
+    people = read_participants(table(tmp_path, rows(["1", "2", "3"] * 3, name, 9)))
+    assert people.columns[0].kind == kind
+    levels = {name: {"Levels": {"1": "a", "2": "b", "3": "c"}}}
+    described = table(tmp_path, rows(["1", "2", "3"] * 3, name, 9), levels)
+    assert ("ordered" in codes(read_participants(described))) == (kind == "ordinal")
+    stated = read_participants(described, kinds={name: "categorical"})
+    assert "ordered" not in codes(stated)
+
+
+def test_levels_that_differ_in_case_stay_apart(tmp_path):
+    described = {"score": {"Levels": {"a": "lower", "A": "upper"}}}
+    people = read_participants(table(tmp_path, rows(["a", "A"] * 2, n=4), described))
+    assert people.frame["score"].tolist() == ["a", "A"] * 2
 
 
 def test_sex_beside_a_code_is_no_order(tmp_path):
@@ -404,7 +435,9 @@ def test_with_tabs_one_column_must_show_that_commas_are_decimal(tmp_path):
     assert not any(column.numeric for column in alone.columns)
 
 
-@pytest.mark.parametrize(("units", "per_year"), [("Months", 12), ("days", 365.25), ("years", 1)])
+@pytest.mark.parametrize(
+    ("units", "per_year"), [("Months", 12), ("weeks", 52.18), ("days", 365.25), ("years", 1)]
+)
 def test_ages_are_in_years_whatever_their_units(tmp_path, units, per_year):
     ages = [str(round(years * per_year)) for years in (5, 7, 9)]
     people = read_participants(
