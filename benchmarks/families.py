@@ -65,7 +65,7 @@ def compare(studies: list[Study], options: argparse.Namespace) -> None:
     """Write volume scores, distances and the comparison figure."""
     models = {study.name: study.model() for study in studies}
     study, seed = studies[-1], options.seed
-    train, _, test = study.split("finetune")
+    train, valid, test = study.split("finetune")
     people, volumes = study.truth().fresh_people(options.people, seed=seed + 12345)
     start = time.perf_counter()
     result = evaluate_people(models, train, people, volumes, n=options.draws, seed=seed)
@@ -73,7 +73,8 @@ def compare(studies: list[Study], options: argparse.Namespace) -> None:
     ratios = result.ratios[result.ratios["reference"] == RIDGE].set_index(["model", "tissue"])
     spread = result.spread.set_index(["model", "tissue"])
     answers = test.table[list(next(iter(models.values())).features.questions)]
-    made = {name: generate(model, answers, seed=seed) for name, model in models.items()}
+    others = valid.table[answers.columns]
+    made = {name: generate(model, others, seed=seed) for name, model in models.items()}
     board = quality.judge_maps(
         made, train.maps(), test.maps(), extractors=quality.extractors_from(""), seed=seed
     )

@@ -138,13 +138,13 @@ def measured(study: Study, options: argparse.Namespace) -> dict:
     """Score the packed weights."""
     name = f"{study.name.lower()}-{study.preset.name}"
     models = {name: load_pretrained(name, folder=options.weights)}
-    train, _, test = study.split("finetune")
+    train, valid, test = study.split("finetune")
     truth = study.truth()
     people, volumes = truth.fresh_people(options.people, seed=_FRESH_SEED)
     result = evaluate_people(models, train, people, volumes)
     log.info("%s", markdown(volume_table(result, name)))
-    answers = test.table[list(models[name].features.questions)]
-    made = {name: generate(models[name], answers)}
+    questions = list(models[name].features.questions)
+    made = {name: generate(models[name], valid.table[questions])}
     extractors = quality.extractors_from("")
     known = train.maps(train.ids[: 2 * len(test)])  # as many as a comparison can use
     board = quality.judge_maps(made, known, test.maps(), extractors=extractors, splits=100)
@@ -156,12 +156,13 @@ def measured(study: Study, options: argparse.Namespace) -> dict:
         slopes = slopes.reset_index().to_dict("records")
         trajectories = {"slopes": slopes, "white_matter_peak": peaks}
     ids = tables.spread_over_age(test, 8).index
-    shown = {"simulated": test.maps(ids), "generated": generate(models[name], answers.loc[ids])}
+    answers = test.table.loc[ids, questions]
+    shown = {"simulated": test.maps(ids), "generated": generate(models[name], answers)}
     ages = [f"{age:.0f} y" for age in test.table.loc[ids, "age"]]
     study.save(brains.rows_of_brains(shown, titles=ages), f"montage-{name}")
     two = {
         "simulated": test.maps(ids[[2, 5]]),
-        "generated": generate(models[name], answers.loc[ids[[2, 5]]]),
+        "generated": generate(models[name], answers.iloc[[2, 5]]),
     }
     study.save(brains.comparison(two), f"views-{name}")
     return {

@@ -131,13 +131,14 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict]:
         yield about | at | scores_of_maps(model, young, others)
     for minutes, study in itertools.product(options.finetune_at, studies):
         train, valid, test = study.split("finetune")
-        # Nothing is chosen by validation here: whoever training has not seen will do.
-        unseen = study.cohort("finetune").subset(valid.ids + test.ids)
         train = train.subset(train.ids[: options.participants])
         model = build(chosen.model, Features.fit(train.table, train.feature_columns))
         model.start_from(started[minutes].state_dict())
         model = trained(model, chosen, "finetune", train, [minutes], options)[minutes]
-        scores = scores_of_maps(model, train, unseen) | scores_of_volumes(model, train, unseen)
+        # Nothing is chosen by validation here: whoever training has not seen will do.
+        unseen = study.cohort("finetune").subset(valid.ids + test.ids)
+        scores = scores_of_maps(model, train, test, asked=valid)
+        scores |= scores_of_volumes(model, train, unseen)
         at = {"cohort": unseen.path.name, "stage": "finetune", "minutes": 2 * minutes}
         yield about | at | scores
 
@@ -206,15 +207,22 @@ def trained(
     return kept
 
 
-def scores_of_maps(model: Family, train: Cohort, others: Cohort) -> dict[str, float]:
-    """Compare generated maps with those of participants that training has not seen."""
-    others = others.subset(others.ids[:_MAPS])
+def scores_of_maps(
+    model: Family, train: Cohort, others: Cohort, *, asked: Cohort | None = None
+) -> dict[str, float]:
+    """Compare generated maps with those of participants that training has not seen.
+
+    Conditional models are asked for the answers of others still, as two sets of participants
+    are not of the same ages either.
+    """
+    others = first(others)
     scores = validate(model, others, draws=_LEAST_DRAWS, seed=1)
-    people = others.table[list(model.features.questions)] if model.conditional else None
-    made = generate(model, people, n=1 if model.conditional else _MAPS)
+    people = first(asked).table[list(model.features.questions)] if asked else None
+    made = generate(model, people, n=1 if asked else _MAPS)
+    known = train.one_scan_each()
     board = quality.judge_maps(
         {"made": made},
-        train.maps(train.ids[: 2 * _MAPS]),
+        known.maps(known.ids[: 2 * _MAPS]),
         others.maps(),
         extractors=quality.extractors_from("")[:1],
         splits=_SPLITS,
@@ -238,6 +246,12 @@ def scores_of_maps(model: Family, train: Cohort, others: Cohort) -> dict[str, fl
             )
         },
     }
+
+
+def first(people: Cohort) -> Cohort:
+    """One scan each of as many people as are compared."""
+    once = people.one_scan_each()
+    return once.subset(once.ids[:_MAPS])
 
 
 def scores_of_volumes(model: Family, train: Cohort, unseen: Cohort) -> dict[str, float]:

@@ -62,7 +62,8 @@ def judge_maps(
     """Judge the maps of several models; see ``metrics.board.metric_board``.
 
     Args:
-        synthetic: Name of a model to its maps.
+        synthetic: Name of a model to its maps, generated for the answers of other people than
+            ``test`` has: sets of participants, which are the floor, are of other people, too.
         train: Real maps that all of them were trained on, one per person.
         test: Real maps that none was trained on, one per person.
         extractors: What features are compared.
