@@ -130,7 +130,17 @@ class Run:
             path.unlink(missing_ok=True)
 
     def mark_finished(self, epochs: int) -> None:
-        """Note that training has reached its last epoch."""
+        """Note that training has reached its last epoch.
+
+        Raises:
+            RunError: if it has left no weights to generate with.
+        """
+        if not self.best().exists():
+            raise RunError(
+                "has no best weights, as no validation score was a number",
+                "Validate with more participants, or choose selection='last'.",
+                self.path,
+            )
         write_json(self.path / "done.json", {"epochs": epochs})
 
     def history(self) -> pd.DataFrame:

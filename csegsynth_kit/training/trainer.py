@@ -93,8 +93,10 @@ class Trainer:
             The history, one row per epoch.
 
         Raises:
-            RunError: if a loss is no longer finite, or the run was begun with other data.
+            RunError: if a loss is no longer finite, the run was begun with other data, or no
+                score was finite, so that there are no best weights.
         """
+        valid = valid or None  # A cohort of nobody has no scores.
         if valid is not None and set(train.persons) & set(valid.persons):
             raise ConfigError(
                 "training and validation share participants", "Use Cohort.split for both."
@@ -102,7 +104,8 @@ class Trainer:
         if self.config.selection != "last" and valid is None:
             raise ConfigError(
                 f"selection by {self.config.selection} needs validation participants",
-                "Pass valid=, or choose selection='last'.",
+                "Pass valid=, on the command line a share of --fractions for them, or choose "
+                "selection='last'.",
             )
         data = self.run.claim(train, valid, self.model.features)
         feed = Feed(

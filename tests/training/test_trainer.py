@@ -451,6 +451,29 @@ def test_training_and_validation_must_not_share_participants(cohort_path, tmp_pa
         trainer.fit(cohort, cohort)
 
 
+def test_nobody_to_validate_with_is_no_validation(cohort_path, tmp_path):
+    training, _, nobody = load_cohort(cohort_path).split((0.5, 0.5, 0.0))
+    for selection in ("energy_score", "last"):
+        chosen = toy_preset(epochs=1, selection=selection)
+        run = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen)
+        trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
+        if selection == "last":
+            assert "valid_energy_distance" not in trainer.fit(training, nobody)
+            assert run.best().exists()
+        else:
+            with pytest.raises(ConfigError, match=r"needs validation .*--fractions"):
+                trainer.fit(training, nobody)
+
+
+def test_a_run_without_best_weights_is_not_finished(cohort_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "csegsynth_kit.training.trainer.validate", lambda *_, **__: {"energy_score": math.nan}
+    )
+    with pytest.raises(RunError, match="no best weights"):
+        train(cohort_path, tmp_path, toy_preset(epochs=1))
+    assert not only_run(tmp_path).finished
+
+
 def test_checkpoint_is_never_half_written(tmp_path, monkeypatch):
     path = tmp_path / "last.safetensors"
     checkpoint.write(path, {"a": torch.ones(3)}, {"epoch": 1})
