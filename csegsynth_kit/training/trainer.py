@@ -93,8 +93,8 @@ class Trainer:
             The history, one row per epoch.
 
         Raises:
-            RunError: if a loss is no longer finite, the run was begun with other data, or no
-                score was finite, so that there are no best weights.
+            RunError: if a loss or gradient is no longer finite, the run was begun with other data,
+                or no score was finite, so that there are no best weights.
         """
         valid = valid or None  # A cohort of nobody has no scores.
         if valid is not None and set(train.persons) & set(valid.persons):
@@ -228,12 +228,7 @@ class Trainer:
         """Add the gradient of one group's loss; nobody else's parameters receive any."""
         for name, term in terms.items():
             if not torch.isfinite(term.detach()):
-                raise RunError(
-                    f"the {group} loss '{name}' is {float(term.detach())}",
-                    "Training has diverged; the last checkpoint is intact. Lower the learning "
-                    "rate or the weight of this term and start another run.",
-                    self.run.path,
-                )
+                raise self._diverged(f"the {group} loss '{name}' is {float(term.detach())}")
         loss = sum(term.float() for term in terms.values()) * weight
         loss.backward(inputs=self._parameters(group))
 
@@ -243,9 +238,19 @@ class Trainer:
         if self.share.world > 1:
             average_gradients(parameters)
         norm = self._clip(parameters)
+        if not math.isfinite(norm):  # of the average, so that all processes stop
+            raise self._diverged(f"the norm of the {group} gradient is {norm}")
         self.optimizers[group].step()
         self.optimizers[group].zero_grad(set_to_none=True)
         return norm
+
+    def _diverged(self, finding: str) -> RunError:
+        return RunError(
+            finding,
+            "Training has diverged; the last checkpoint is intact. Lower the learning rate or the "
+            "weight of a term of this loss and start another run.",
+            self.run.path,
+        )
 
     def _parameters(self, group: str) -> list[nn.Parameter]:
         return [p for g in self.optimizers[group].param_groups for p in g["params"]]

@@ -425,21 +425,34 @@ def test_other_data_in_the_same_run_is_refused(cohort_path, finished, tmp_path):
         train(tmp_path / "other", finished.path.parent)
 
 
-def test_divergence_is_named_and_leaves_the_checkpoint(cohort_path, tmp_path, monkeypatch):
-    run = train(cohort_path, tmp_path, toy_preset(epochs=1), stage="pretrain")
-    kept = run.last().read_bytes()
-    cohort = load_cohort(cohort_path)
-    chosen = toy_preset(epochs=1)
-    model = build(chosen.model)
-    again = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen, seed=1)
-    again.last().write_bytes(kept)
-    trainer = Trainer(model, chosen.pretrain, again, device="cpu", progress=False)
-    with torch.no_grad():
-        model.generator.polish.spread.bias.fill_(float("nan"))
-    again.last().unlink()
-    with pytest.raises(RunError, match="'reconstruction' is nan"):
-        trainer.fit(cohort)
-    assert run.last().read_bytes() == kept
+@pytest.mark.parametrize(
+    ("odd", "finding"),
+    [
+        (lambda weights: weights.sum() / 0, "the generator loss 'odd' is (nan|inf|-inf)"),
+        # 0 itself, but its slope is 0 times infinity.
+        (lambda weights: (0 * weights).sqrt().sum(), "norm of the generator gradient is nan"),
+    ],
+)
+def test_divergence_is_named_and_leaves_the_checkpoint(
+    odd, finding, cohort_path, tmp_path, monkeypatch
+):
+    last_step, kept = 2 * 2 - 1, []  # of the second epoch: its weights would be stored next
+
+    def diverging(self, batch, rng, step):
+        for group, terms in original(self, batch, rng, step):
+            if step == last_step and group == "generator":
+                kept.append(only_run(tmp_path).last().read_bytes())
+                terms = terms | {"odd": odd(self.generator.templates.weight)}
+            yield group, terms
+
+    family = FAMILIES["csegsynth"][0]
+    original = family.losses
+    monkeypatch.setattr(family, "losses", diverging)
+    with pytest.raises(RunError, match=finding):
+        train(cohort_path, tmp_path, toy_preset(epochs=2), stage="pretrain")
+    run = only_run(tmp_path)
+    assert [run.last().read_bytes()] == kept
+    assert all(weights.isfinite().all() for weights in checkpoint.read(run.last())[0].values())
 
 
 def test_training_and_validation_must_not_share_participants(cohort_path, tmp_path):
