@@ -1,4 +1,5 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,11 +9,12 @@ import torch
 from csegsynth_kit import cli
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import GRIDS
-from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models import FAMILIES, Family, build
 from csegsynth_kit.models.presets import PRESETS, preset
-from csegsynth_kit.training import plan
+from csegsynth_kit.training import plan, probe
 from csegsynth_kit.training.probe import Measured, measure, questionnaire
 from csegsynth_kit.training.runs import STAGES
+from csegsynth_kit.training.trainer import Trainer
 from tests.training.jobs import toy_preset
 
 MB = 10**6
@@ -142,6 +144,26 @@ def test_steps_are_measured_in_another_process():
     assert [m.batch for m in measured] == [1, 2]
     assert 0 < measured[0].program < measured[0].memory <= measured[1].memory
     assert min(m.seconds for m in measured) > 0
+
+
+def test_a_step_costs_the_mean_over_phases_and_drawing_that_of_a_map(monkeypatch):
+    clock = [0.0]
+
+    def step(self, parts, step, total):
+        clock[0] += 1.0 if step < 5 else 3.0  # the denoiser's
+        return iter(())
+
+    def generate(self, latents, features=None):
+        clock[0] += 0.5 * len(latents)
+        return latents
+
+    monkeypatch.setattr(probe, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "steps", step)
+    monkeypatch.setattr(Family, "generate", generate)
+    measured = measure(toy_preset("cldm"), "pretrain", batches=(1, 2), steps=9)
+    assert [m.seconds for m in measured] == pytest.approx([(5 * 1.0 + 4 * 3.0) / 9] * 2)
+    assert [m.drawing for m in measured] == pytest.approx([0.5] * 2)
 
 
 def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):

@@ -222,6 +222,22 @@ def test_epochs_visit_participants_once_in_another_order(cohort_path):
     assert not torch.equal(*orders)
 
 
+@pytest.mark.parametrize("hide", [0.0, 0.5, 1.0])
+def test_a_random_part_of_the_answers_is_hidden_from_that_share_of_people(hide, tmp_path):
+    cohort = toy_cohort(tmp_path / "cohort", 24)  # all of whom answer everything
+    features = Features.fit(cohort.table, cohort.feature_columns)
+    feed = Feed(cohort, features, batch_size=24, seed=0, hide_answers=hide)
+    batches = [batch for epoch in range(60) for ((batch, _),) in feed.epoch(epoch)]
+    inputs = torch.cat([batch.features for batch in batches])
+    n = len(features.questions)
+    flags, values = inputs[:, -n:], inputs[:, :-n]
+    # A part is uniform between none and all: of 4 answers, none are hidden in 1 of 5.
+    assert float(flags.mean()) == pytest.approx(hide / 2, abs=0.03)
+    assert float(flags.any(1).float().mean()) == pytest.approx(hide * 4 / 5, abs=0.04)
+    assert not values[flags.all(1)].any()  # nothing is left to tell people from the average
+    assert not feed.everybody().features[:, -n:].any()
+
+
 def test_statistics_are_computed_on_all_maps_in_order(cohort_path):
     cohort = load_cohort(cohort_path)
     everybody = Feed(cohort, None, batch_size=6, seed=0).everybody()
@@ -432,6 +448,7 @@ def test_other_data_in_the_same_run_is_refused(cohort_path, finished, tmp_path):
         # 0 itself, but its slope is 0 times infinity.
         (lambda weights: (0 * weights).sqrt().sum(), "norm of the generator gradient is nan"),
     ],
+    ids=["loss", "gradient"],
 )
 def test_divergence_is_named_and_leaves_the_checkpoint(
     odd, finding, cohort_path, tmp_path, monkeypatch
