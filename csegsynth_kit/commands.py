@@ -31,7 +31,7 @@ from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.files import require_folder
 from csegsynth_kit.data.participants import participant_id
 from csegsynth_kit.data.prepare import prepare
-from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import preset
 from csegsynth_kit.show.cohorts import doctor_figure
@@ -87,7 +87,7 @@ def simulate_command(options: argparse.Namespace) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     """Run ``csegsynth train``."""
-    distributed = "WORLD_SIZE" in os.environ
+    distributed = _one_of_several()
     if distributed:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
@@ -96,6 +96,20 @@ def train_command(options: argparse.Namespace) -> None:
         if distributed:
             dist.destroy_process_group()
     print(run.path)
+
+
+def _one_of_several() -> bool:
+    """Whether torchrun started this process and others; cluster jobs may set the world to 1."""
+    world = int(os.environ.get("WORLD_SIZE") or 1)
+    if world <= 1:
+        return False
+    if "RANK" not in os.environ:
+        raise ConfigError(
+            f"WORLD_SIZE is {world}, but RANK does not tell which of these processes this is",
+            "Start several with torchrun --nproc-per-node N -m csegsynth_kit.cli train …, or unset "
+            "WORLD_SIZE to train in one.",
+        )
+    return True
 
 
 def _train_stage(options: argparse.Namespace) -> Run:
@@ -107,9 +121,9 @@ def _train_stage(options: argparse.Namespace) -> Run:
             "fine-tuning starts from a pre-training, and none is given",
             "Give its run folder with --parent, or say --from-scratch.",
         )
+    parent = _pretrained(options.parent) if options.parent else None
     fractions = options.fractions or ((0.8, 0.1, 0.1) if finetune else (0.9, 0.1, 0.0))
     train, valid, test = load_cohort(options.cohort).split(tuple(fractions), seed=options.seed)
-    parent = Run.load(options.parent) if options.parent else None
     features = Features.fit(train.table, train.feature_columns) if finetune else None
     model = build(chosen.model, features, seed=options.seed)
     if parent:
@@ -128,6 +142,17 @@ def _train_stage(options: argparse.Namespace) -> Run:
     if options.accumulate is not None:
         training = replace(training, accumulate=options.accumulate)
     Trainer(model, training, run, device=device).fit(train, valid)
+    return run
+
+
+def _pretrained(path: str) -> Run:
+    run = Run.load(path)
+    if not run.finished:
+        raise RunError(
+            "is not trained to its end yet, so nothing can start from it",
+            "Repeat the command that began it, csegsynth train or run: it continues.",
+            run.path,
+        )
     return run
 
 

@@ -12,7 +12,8 @@ from csegsynth_kit.data.readers.base import Layout
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models import FAMILIES
 from csegsynth_kit.show import studio_server
-from csegsynth_kit.training.runs import STAGES
+from csegsynth_kit.training.pretrained import adopt, save_pretrained, split_digest
+from csegsynth_kit.training.runs import STAGES, Run
 from tests.toy import toy_cohort
 from tests.training.jobs import toy_preset, train
 
@@ -200,6 +201,61 @@ def test_every_family_is_trained_and_generates(family, tmp_path, monkeypatch, ca
     assert told.startswith("new: ")
     arguments = ["generate", fitted, "--person", '{"age": 50}', "--out", str(tmp_path / "maps")]
     assert cli.main(arguments) == 0
+
+
+@pytest.fixture
+def fine_tune(tmp_path, monkeypatch):
+    """Fine-tune a toy from a run folder, on people of its own; return the exit status."""
+    monkeypatch.setattr(commands, "preset", lambda family, _: toy_preset(family, epochs=1))
+    toy_cohort(tmp_path / "cohort", 40)
+    arguments = ["train", "--stage", "finetune", "--cohort", str(tmp_path / "cohort")]
+    out = ["--out", str(tmp_path / "fitted")]
+    return lambda parent: cli.main([*arguments, *out, "--parent", str(parent)])
+
+
+def test_nothing_starts_from_half_a_pre_training(fine_tune, tmp_path, monkeypatch, capsys):
+    toy_cohort(tmp_path / "young", 24, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "mark_finished", lambda *_: None)  # as if it had been stopped before
+        half = train(tmp_path / "young", tmp_path / "runs", toy_preset(epochs=1), "pretrain")
+    assert half.best().exists()
+    assert fine_tune(half.path) == 2
+    error = capsys.readouterr().err
+    assert f"{half.path}: is not trained to its end" in error
+    assert "Repeat the command that began it" in error
+    assert not (tmp_path / "fitted").exists()
+    train(tmp_path / "young", tmp_path / "runs", toy_preset(epochs=1), "pretrain")
+    assert fine_tune(half.path) == 0
+
+
+def test_a_packaged_ancestor_is_a_start(fine_tune, tmp_path):
+    (tmp_path / "weights").mkdir()
+    young = toy_cohort(tmp_path / "young", 24, seed=1)
+    chosen, parts = toy_preset(epochs=1), young.split((0.5, 0.25, 0.25))[:2]
+    trained = train(young.path, tmp_path / "runs", chosen, "pretrain")
+    card = {"statement": "Toys.", "training": {"split": split_digest(*parts)}}
+    save_pretrained(trained, "alpha-gan-toy", card, folder=tmp_path / "weights")
+    run = Run.open(tmp_path / "new", family="csegsynth", stage="pretrain", preset=chosen)
+    adopt(run, "alpha-gan-toy", *parts, folder=tmp_path / "weights")
+    assert not run.last().exists()
+    assert fine_tune(run.path) == 0
+
+
+@pytest.mark.parametrize("rank", [{}, {"RANK": "0"}])
+def test_a_world_of_one_is_trained_without_others(rank, fine_tune, tmp_path, monkeypatch):
+    toy_cohort(tmp_path / "young", 24, seed=1)
+    base = train(tmp_path / "young", tmp_path / "runs", toy_preset(epochs=1), "pretrain")
+    for name, value in {"WORLD_SIZE": "1", **rank}.items():
+        monkeypatch.setenv(name, value)
+    assert fine_tune(base.path) == 0
+
+
+def test_a_world_of_several_needs_torchrun(fine_tune, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    assert fine_tune(tmp_path) == 2
+    assert "WORLD_SIZE is 4, but RANK" in (error := capsys.readouterr().err)
+    assert "torchrun --nproc-per-node" in error
 
 
 @pytest.mark.parametrize(
