@@ -1,10 +1,10 @@
 """What several processes that train together tell each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from csegsynth_kit.training.feed import Share
 
@@ -32,3 +32,17 @@ def average_values(values: Mapping[str, float], device: torch.device) -> dict[st
     flat = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
     dist.all_reduce(flat)
     return dict(zip(values, (flat / dist.get_world_size()).tolist(), strict=True))
+
+
+@torch.no_grad()
+def follow_first(tensors: Iterable[Tensor]) -> None:
+    """Set tensors of every process to those of the first."""
+    for tensor in tensors:
+        whole = tensor.contiguous()
+        dist.broadcast(whole, 0)
+        tensor.copy_(whole)
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Return when every process has come here; barriers of NCCL would guess the device."""
+    average_values({"": 0.0}, device)

@@ -21,7 +21,13 @@ from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed
-from csegsynth_kit.training.processes import average_gradients, average_values, own_share
+from csegsynth_kit.training.processes import (
+    average_gradients,
+    average_values,
+    follow_first,
+    own_share,
+    wait_for_all,
+)
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.validation import validate
 
@@ -121,11 +127,14 @@ class Trainer:
         epochs = self.config.epochs or math.ceil(self.config.steps / feed.steps_per_epoch)
         about = {"data": data, **self._cohort_card(train)}
         rows = self._resume()
+        if self.share.world > 1:
+            wait_for_all(self.device)  # Else a late one would resume what the first has begun.
         if not rows and self._writes:
             self.run.begin()
         everybody = feed.everybody()
         if not rows:
             self.model.fit_statistics(everybody)
+            self._follow_first()
             self.average.restart()
             if valid is not None:  # What the start alone is worth, training may only improve on.
                 rows.append({"epoch": -1, **self._validate(valid)})
@@ -134,6 +143,7 @@ class Trainer:
         with kept_memory(), _flushed_denormals(), self._bar(epochs, done) as bar:
             for epoch in range(done, epochs):
                 if self.model.begin_epoch(everybody, epoch * feed.steps_per_epoch):
+                    self._follow_first()
                     self.average.restart()
                 row = {"epoch": epoch, **self._epoch(feed, epoch, epochs)}
                 due = (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == epochs
@@ -166,12 +176,18 @@ class Trainer:
         means = {name: total / counts[name] for name, total in sums.items()}
         return means | {"seconds": round(time.perf_counter() - began, 3)}
 
+    def _follow_first(self) -> None:
+        """Take over what the first process has fitted: unlike machines round off differently."""
+        if self.share.world > 1:
+            follow_first([*self.model.parameters(), *self.model.buffers()])
+
     def _settle(self, everybody: TrainingSet) -> float:
         """Let the model fit what follows from its averaged weights; return the seconds it took."""
         self.model.eval()
         began = time.perf_counter()
         with self.average.applied():
             settled = set(self.model.settle(everybody))
+            self._follow_first()
         self.average.hand_over(settled)
         own = dict(self.model.named_parameters())
         for optimizer in self.optimizers.values():

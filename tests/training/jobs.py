@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def toy_preset(family: str = "csegsynth", **training) -> Preset:
         pretrain=replace(tiny.pretrain, **short),
         finetune=replace(tiny.finetune, **short),
     )
+
+
+def restarting_preset(**training) -> Preset:
+    """Its transform restarts at a regression after every epoch."""
+    chosen = toy_preset(**training)
+    return replace(chosen, model=replace(chosen.model, regression_restart=True))
 
 
 def uneven_preset(family: str, accumulate: int) -> Preset:
@@ -136,6 +143,27 @@ def first_gradient_norms(cohort_path: Path, runs: Path) -> dict[str, float]:
     return norms
 
 
+def train_unlike_the_first(rank: int, cohort: Path, folder: Path) -> None:
+    """Train where all but the first process fit otherwise, and each writes what it has."""
+
+    def otherwise(original: Callable) -> Callable:
+        def fitted(self, *args):
+            found = original(self, *args)
+            if found is not False:  # an epoch that begins with nothing new
+                for tensor in [*self.parameters(), *self.buffers()]:
+                    tensor.data.copy_(tensor * 1.01)
+            return found
+
+        return fitted
+
+    Trainer._writes = True
+    for chosen in (restarting_preset(epochs=2), toy_preset("cldm")):
+        family, _ = FAMILIES[chosen.model.family]
+        for name in ("fit_statistics", "settle", "begin_epoch") if rank else ():
+            setattr(family, name, otherwise(getattr(family, name)))
+        train(cohort, folder / str(rank), chosen)
+
+
 def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path, norms: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -145,6 +173,7 @@ def train_as_one_of_two(rank: int, cohort: Path, runs: Path, meeting: Path, norm
     found = first_gradient_norms(cohort, norms)
     if rank == 0:
         (norms / "norms.json").write_text(json.dumps(found))
+    train_unlike_the_first(rank, cohort, norms / "unlike")
     dist.destroy_process_group()
 
 

@@ -15,7 +15,6 @@ from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.models import FAMILIES, build
-from csegsynth_kit.models.presets import Preset
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
@@ -24,6 +23,7 @@ from csegsynth_kit.training.trainer import Trainer
 from tests.toy import toy_cohort
 from tests.training.jobs import (
     first_gradient_norms,
+    restarting_preset,
     toy_preset,
     train,
     train_as_one_of_two,
@@ -109,12 +109,6 @@ def require_equal(run: Run, expected: Run) -> None:
         torch.testing.assert_close(tensors[name], wanted[name], rtol=2e-3, atol=6e-4)
 
 
-def restarting_preset(**training) -> Preset:
-    """Its transform restarts at a regression after every epoch."""
-    chosen = toy_preset(**training)
-    return replace(chosen, model=replace(chosen.model, regression_restart=True))
-
-
 def only_run(runs: Path, family: str = "csegsynth") -> Run:
     (path,) = runs.glob(f"{family}-*")
     return Run.load(path)
@@ -184,6 +178,19 @@ def test_a_batch_in_parts_resumes_exactly(cohort_path, tmp_path, monkeypatch):
     tensors, _ = checkpoint.read(train(cohort_path, tmp_path / "stopped", chosen).last())
     expected, _ = checkpoint.read(whole.last())
     assert [n for n in expected if not torch.equal(tensors[n], expected[n])] == []
+
+
+@pytest.mark.parametrize(
+    "chosen", [restarting_preset(epochs=2), toy_preset("cldm")], ids=["csegsynth", "cldm"]
+)
+def test_what_the_first_process_fits_is_what_all_train_from(chosen, shared, cohort_path, tmp_path):
+    """Its start, what it settles, and what it measures before an epoch; averages as well."""
+    folder, family = shared / "norms" / "unlike", chosen.model.family
+    first, second = (only_run(folder / rank, family) for rank in "01")
+    expected, found = (checkpoint.read(run.last())[0] for run in (first, second))
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    require_equal(first, train(cohort_path, tmp_path, chosen))
 
 
 @pytest.mark.parametrize("n", [6, 7, 11])
