@@ -101,7 +101,8 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
     sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
     # With few participants for many entries, correlations are mostly noise: shrink them.
     correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
-    transform.mix.weight.copy_(torch.linalg.cholesky(torch.from_numpy(correlation)) * sd[:, None])
+    root = torch.linalg.cholesky(torch.from_numpy(correlation).to(sd))
+    transform.mix.weight.copy_(root * sd[:, None])
 
 
 def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
