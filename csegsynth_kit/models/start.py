@@ -59,14 +59,17 @@ def start_from_components(
     for maps in chunks:
         coarse.append(pooled_log_shares(maps, encoder.factor))
         total, count = total + log_shares(maps).double().sum(0), count + len(maps)
-    logs = torch.cat(coarse).double()
+    # Everybody's log shares are held in double precision once, and worked on in place.
+    left = coarse[0].new_empty(count, coarse[0].shape[1], dtype=torch.double)
+    torch.cat(coarse, out=left)
+    del coarse
     if first == 0:
-        generator.coarse_mean.copy_(logs.mean(0).reshape(generator.coarse_mean.shape))
+        generator.coarse_mean.copy_(left.mean(0).reshape(generator.coarse_mean.shape))
         generator.fine_mean.copy_(total[None] / count)
     mean = generator.coarse_mean.flatten().double()
     known = F.normalize(encoder.axes[:first].double(), dim=1)
-    left = logs - mean
-    left = left - (left @ known.T) @ known
+    left -= mean
+    left.addmm_(left @ known.T, known, alpha=-1)
     # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
     values, vectors = torch.linalg.eigh(left @ left.T)
     kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
