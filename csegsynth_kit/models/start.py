@@ -85,6 +85,18 @@ def start_from_components(
     encoder.offset[new] = -(mean @ axes / size).float()
 
 
+def numbers_held(people: int, length: int) -> int:
+    """How many numbers (of 4 bytes) :func:`start_from_components` holds at once of people.
+
+    Args:
+        people: Training participants.
+        length: Log shares of each on the template grid.
+    """
+    shares = 3 * length  # in single and in double precision
+    products = 2 * 4 * people  # each with all: Gram matrix, eigenvectors, and twice room for them
+    return people * (shares + products)
+
+
 @torch.no_grad()
 def start_from_regression(transform: CompactTransform, features: Tensor, codes: Tensor) -> None:
     """Start T at the ridge regression of the training participants' codes on their features.

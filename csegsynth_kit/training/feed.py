@@ -12,7 +12,8 @@ from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import dequantize
 from csegsynth_kit.models.base import Batch, Rng, TrainingSet
 
-_CHUNK = 64
+#: Maps at a time where everybody's are gone through.
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Feed:
         if self._features is not None:
             inputs = torch.from_numpy(self._features.inputs(self._encoded)).to(self._device)
         return TrainingSet(
-            lambda: (dequantize(part) for part in self._steps.split(_CHUNK)),
+            lambda: (dequantize(part) for part in self._steps.split(CHUNK)),
             self._volumes.to(self._device),
             inputs,
             self._persons,
