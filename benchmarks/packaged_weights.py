@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from trajectory_truth import markdown, slope_table
+from studies import markdown
+from trajectory_truth import slope_table
 
 from csegsynth_kit.analysis import quality
 from csegsynth_kit.analysis.evaluate import (
