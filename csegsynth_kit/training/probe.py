@@ -201,8 +201,11 @@ def _held(device: torch.device) -> int:
 
 def _most(device: torch.device) -> int:
     """Most bytes ever in use."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved()
+    return torch.cuda.max_memory_reserved() if device.type == "cuda" else peak_memory()
+
+
+def peak_memory() -> int:
+    """Most bytes of main memory that this process ever held."""
     if find_spec("resource") is None:
         raise ConfigError(
             "this system does not tell how much memory a process has had",
