@@ -136,7 +136,7 @@ def _numbers(config: Config, stage: Stage) -> tuple[int, int, int]:
     )
 
 
-def rates(preset: Preset, stage: Stage, *, participants: int) -> Rates:
+def measured_rates(preset: Preset, stage: Stage, *, participants: int) -> Rates:
     """Measure what steps of a preset take, on a small box.
 
     Args:
@@ -252,7 +252,7 @@ def plans(
     return [
         fitted(
             p,
-            {s: rates(p, s, participants=participants) for s in STAGES},
+            {s: measured_rates(p, s, participants=participants) for s in STAGES},
             participants=participants,
             free=free,
         )

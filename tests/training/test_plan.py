@@ -167,7 +167,7 @@ def test_a_check_starts_from_participants_and_would_notice_what_they_take():
 
 def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):
     tried = []
-    monkeypatch.setattr(plan, "rates", lambda *_, **__: RATES)
+    monkeypatch.setattr(plan, "measured_rates", lambda *_, **__: RATES)
     monkeypatch.setattr(plan, "free_memory", lambda: 3 * 10**9)
     monkeypatch.setattr(plan, "measure", lambda p, stage, **_: tried.append(p) or [MEASURED])
     assert cli.main(["plan", "--check"]) == 0
