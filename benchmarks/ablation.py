@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from studies import markdown
 
 from csegsynth_kit.analysis.evaluate import evaluate_people
 from csegsynth_kit.analysis.generate import generate
@@ -123,12 +124,6 @@ def measured(study: Study, chosen: Preset) -> dict[str, float | str]:
         "SSIM - real": f"{alike['model'] - alike['real']:+.3f}",
         "seconds": f"{history['seconds'].sum():.0f}",
     }
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Lay a table out in Markdown."""
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 
 
 def _triple(values: pd.Series, digits: int) -> str:

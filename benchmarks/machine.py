@@ -1,7 +1,6 @@
 """What this machine can do, and the least time that counted work takes on it."""
 
 import platform
-import resource
 import time
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from csegsynth_kit.training.probe import peak_memory
 
 
 def best_of(work, repeats: int = 5) -> float:
@@ -58,9 +59,7 @@ def peak_gb(device: torch.device | None = None) -> float:
     """Most memory this process (or the card) has held, in GB (1e9 bytes)."""
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return peak_memory() / 1e9
 
 
 class Counted(TorchDispatchMode):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from studies import markdown
 
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.metrics.ladder import detection_table, perturbation_ladder
@@ -24,15 +25,6 @@ from csegsynth_kit.metrics.random_conv import RandomConv3d
 from csegsynth_kit.simulate.cohort import simulate_cohort
 
 log = logging.getLogger("metric_ladder")
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Write the table of one extractor and N; the first level of the columns is the metric."""
-    heads = [column[0] for column in table.columns]
-    lines = [f"| perturbation | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    rows = zip(table.index, table.to_numpy(), strict=True)
-    lines += [f"| {name} | {' | '.join(row)} |" for name, row in rows]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -72,7 +64,8 @@ def main() -> None:
     if options.tsv:
         whole.to_csv(options.tsv, sep="\t", index=False, float_format="%.6g")
     for (extractor, n), rows in whole.groupby(["extractor", "n"], sort=False):
-        log.info("\n### %s, N = %d\n\n%s", extractor, n, markdown(detection_table(rows)))
+        table = detection_table(rows).droplevel(["extractor", "n"], axis=1).reset_index()
+        log.info("\n### %s, N = %d\n\n%s", extractor, n, markdown(table))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from trajectory_truth import markdown, slope_table
+from studies import markdown
+from trajectory_truth import slope_table
 
 from csegsynth_kit.analysis import quality
 from csegsynth_kit.analysis.evaluate import (
@@ -27,14 +28,14 @@ from csegsynth_kit.analysis.evaluate import (
 from csegsynth_kit.analysis.generate import generate
 from csegsynth_kit.analysis.regression import RIDGE
 from csegsynth_kit.constants import MEASURED
-from csegsynth_kit.data.files import fingerprint
-from csegsynth_kit.models.config import to_dict
+from csegsynth_kit.models import Family
 from csegsynth_kit.show import brains, tables
 from csegsynth_kit.show.study import FAMILY_NAMES, Study
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.pretrained import (
     COHORT_CARD,
     FOLDER,
+    how_trained,
     load_pretrained,
     save_pretrained,
     split_digest,
@@ -45,8 +46,10 @@ log = logging.getLogger("packaged")
 _NOT_FOR = (
     "Trained on simulated people only: not for diagnosis, not for statements about real brains "
     "or about any particular person, not for causes, not for change within a person, and not for "
-    "folds, thickness or texture: the fine detail of the maps is random."
+    "folds, thickness or texture: "
 )
+_RANDOM = "the fine detail of the maps is random."
+_BLURRED = "the maps have no fine detail, they are blurred."
 _START = (
     "No epoch of fine-tuning scored better on validation people than the start, a regression of "
     "codes and volumes on the answers: the start was kept."
@@ -92,6 +95,7 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
     train, valid, _ = study.split(stage)
     name = f"{name.lower()}-{study.preset.name}"
     _, meta = checkpoint.read(study.run(stage).best())
+    epochs, batch = meta["epoch"] + 1, getattr(study.preset, stage).batch_size
     asked = train.feature_columns if stage == "finetune" else ()
     card = {
         "name": name,
@@ -105,22 +109,27 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
             "participants": len(train),
             "validation_participants": len(valid),
             "ages_years": [round(float(q), 1) for q in train.table["age"].quantile([0, 0.5, 1])],
-            "epochs": meta["epoch"] + 1,
-            "seed": study.seed,
+            "epochs": epochs,
+            "steps": epochs * (len(train) // min(batch, len(train))),
+            **how_trained(study.preset, study.family, stage, seed=study.seed),
             "split": split_digest(train, valid),
-            "model": fingerprint(to_dict(study.preset.model)),
             "torch": torch.__version__,
         },
         "questions": [column.name for column in asked],
         "scores": scores,
-        "not_for": _NOT_FOR,
+        "not_for": _NOT_FOR + (_RANDOM if has_texture(study.model(stage)) else _BLURRED),
     }
-    if stage == "finetune" and meta["epoch"] < 0:
+    if stage == "finetune" and epochs == 0:
         card["training"]["note"] = _START
     path = save_pretrained(study.run(stage), name, card, folder=folder)
     card["largest_change_ml"] = largest_change(study, stage, name, folder)
     save_pretrained(study.run(stage), name, card, folder=folder)
     log.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
+
+
+def has_texture(model: Family) -> bool:
+    """Whether maps get detail that no code describes; of some families they never do."""
+    return getattr(model, "texture", None) is not None
 
 
 def largest_change(study: Study, stage: str, name: str, folder: Path) -> float:

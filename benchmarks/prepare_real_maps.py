@@ -1,11 +1,10 @@
 """Prepare the real whole-head label maps and print volumes, overlap, time and memory.
 
 Run from the root of the repository:
-``CSEGSYNTH_TEST_DATA=… python -m benchmarks.prepare_real_maps``.
+``CSEGSYNTH_TEST_DATA=… python benchmarks/prepare_real_maps.py``.
 """
 
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from machine import peak_gb
 
 from csegsynth_kit.data.align import fit_rigid
 from csegsynth_kit.data.cleanup import clean_labels
@@ -44,10 +44,6 @@ def _overlap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def between(heads: list[torch.Tensor], dice) -> np.ndarray:
     return np.mean([dice(a, b) for a, b in combinations(heads, 2)], axis=0)
-
-
-def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:

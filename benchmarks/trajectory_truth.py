@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from studies import markdown
 
 from csegsynth_kit.analysis.contrast import VolumeRegression
 from csegsynth_kit.analysis.scenarios import compare_lifestyle, lifestyles
@@ -117,12 +118,6 @@ def lifestyle_table(model: Family, train: Cohort, truth: Truth) -> pd.DataFrame:
     groups = table.groupby(["scenario", "tissue"], sort=False)
     named = ["difference_ml", "regression_low", "regression_high", "true_ml", "supported"]
     return groups[named].mean().round(2).assign(n=groups.size()).reset_index()
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Lay a table out in Markdown."""
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 
 
 if __name__ == "__main__":

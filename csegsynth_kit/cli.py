@@ -232,8 +232,8 @@ def _add_plan(commands) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="also take three real steps of the suggested preset, and compare them with what was "
-        "predicted",
+        help="also start the suggested preset from so many random maps and take real steps, and "
+        "compare them with what was predicted",
     )
 
 

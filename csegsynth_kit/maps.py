@@ -205,9 +205,9 @@ def quantize(tissues: Tensor) -> Tensor:
     return (steps + (rank < missing))[..., :3, :, :, :].to(torch.uint8)
 
 
-def dequantize(steps: Tensor) -> Tensor:
+def dequantize(quantized: Tensor) -> Tensor:
     """Return (..., 4, X, Y, Z) float32 shares with background from (..., 3, X, Y, Z) uint8."""
-    return with_background(steps.float() / 255)
+    return with_background(quantized.float() / 255)
 
 
 @dataclass(frozen=True)

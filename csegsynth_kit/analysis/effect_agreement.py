@@ -82,13 +82,13 @@ class VoxelGLM:
         cohort = train.one_scan_each()
         x, encoded = regressors(model.features, cohort.table)
         fold = folds_of(cohort.persons, _FOLDS, seed=seed)
-        steps = torch.from_numpy(cohort.steps())
-        mean = sum(part.float().sum(0) for part in steps.split(_CHUNK)) / (255 * len(steps))
+        quantized = torch.from_numpy(cohort.quantized())
+        mean = sum(part.float().sum(0) for part in quantized.split(_CHUNK)) / (255 * len(quantized))
         mask = mean.sum(0) >= _LEAST_SHARE
         groups = range(fold.max() + 1)
         statistics = []
         for k in groups:
-            y = dequantize(steps[torch.from_numpy(fold == k)])[:, : len(MEASURED), mask]
+            y = dequantize(quantized[torch.from_numpy(fold == k)])[:, : len(MEASURED), mask]
             y, own = y.double().numpy(), x[fold == k]
             statistics.append(
                 (own.T @ own, np.einsum("np,ntv->ptv", own, y, optimize=True), (y**2).sum(0))

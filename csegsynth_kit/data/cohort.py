@@ -112,7 +112,7 @@ class Cohort:
         rows = self.volumes.round(3).itertuples(index=False)
         return {fingerprint([float(volume) for volume in row]) for row in rows}
 
-    def steps(self) -> np.ndarray:
+    def quantized(self) -> np.ndarray:
         """Return (N, 3, X, Y, Z) uint8 maps in steps of 1/255, read from disk."""
         maps = np.load(self.path / "maps.npy", mmap_mode="r")
         return np.ascontiguousarray(maps[self.rows])
@@ -121,7 +121,7 @@ class Cohort:
         """Read the maps of some participants (of all, without ``ids``)."""
         chosen = self if ids is None else self.subset(ids)
         return SegmentationMaps(
-            dequantize(torch.from_numpy(chosen.steps())), self.grid, tuple(chosen.ids)
+            dequantize(torch.from_numpy(chosen.quantized())), self.grid, tuple(chosen.ids)
         )
 
     def findings(self) -> list[Finding]:

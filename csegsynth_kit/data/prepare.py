@@ -116,10 +116,10 @@ def _write_maps(job: Job, writer: CohortWriter, jobs: int | None, progress: bool
 def _write(outcome: Outcome, writer: CohortWriter) -> None:
     if outcome.failure:
         logger.error("%s failed\n%s", outcome.participant, outcome.failure)
-    if outcome.steps is None:
+    if outcome.quantized is None:
         writer.skip(outcome.participant, outcome.record, retry=bool(outcome.failure))
     else:
-        writer.add(outcome.participant, outcome.steps, outcome.record)
+        writer.add(outcome.participant, outcome.quantized, outcome.record)
 
 
 def _finish(job: Job, writer: CohortWriter) -> Cohort:

@@ -25,13 +25,13 @@ class Outcome:
     Args:
         participant: Its id.
         record: JSON-ready; for ``CohortWriter``.
-        steps: (3, X, Y, Z) uint8 in steps of 1/255; None if the participant is left out.
+        quantized: (3, X, Y, Z) uint8 in steps of 1/255; None if the participant is left out.
         failure: Traceback of an error that no check foresees; a restart tries again.
     """
 
     participant: str
     record: dict
-    steps: np.ndarray | None = None
+    quantized: np.ndarray | None = None
     failure: str = ""
 
 
@@ -70,8 +70,8 @@ class Preparer:
         findings += doctor.check_placement(maps, placed)
         if _bars(findings):
             return _left_out(scan, findings)
-        steps = quantize(placed.shares)
-        stored = steps.sum(dim=(1, 2, 3)).numpy() / 255 * self.grid.voxel_ml
+        quantized = quantize(placed.shares)
+        stored = quantized.sum(dim=(1, 2, 3)).numpy() / 255 * self.grid.voxel_ml
         record = {
             "volumes_ml": [float(v) for v in maps.volumes_ml],
             "stored_ml": [float(v) for v in stored],
@@ -84,7 +84,7 @@ class Preparer:
             "synthetic": bool(maps.sidecar.get("Synthetic")),
             "findings": [asdict(finding) for finding in findings],
         }
-        return Outcome(scan.participant, record, steps.numpy())
+        return Outcome(scan.participant, record, quantized.numpy())
 
 
 def _left_out(scan: Scan, findings: Sequence[Finding], failure: str = "") -> Outcome:

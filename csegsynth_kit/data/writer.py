@@ -67,10 +67,10 @@ class CohortWriter:
     def _journal(self) -> Path:
         return self.partial / "journal.jsonl"
 
-    def add(self, participant: str, steps: np.ndarray, record: Mapping) -> None:
+    def add(self, participant: str, quantized: np.ndarray, record: Mapping) -> None:
         """Keep one participant's (3, X, Y, Z) uint8 map; ``record`` needs ``volumes_ml``."""
         maps = np.lib.format.open_memmap(self._maps, mode="r+")
-        maps[self._free] = steps
+        maps[self._free] = quantized
         maps.flush()
         self._write({**record, "participant_id": participant, "row": self._free})
         self._free += 1

@@ -72,8 +72,9 @@ class AlphaGANConfig(CodeConfig):
             distance, no gradient; ``reference``: the own features plus noise, no margin, with
             gradient, as published.
         prior_restart: Pre-training only. Generate from the mean and the variance that codes of
-            training maps have, entry by entry, taken anew after every epoch. K asks for N(0, I),
-            but hardly holds long trainings there, and volumes drift with the codes.
+            training maps have, entry by entry, taken anew after every epoch that is
+            validated. K asks for N(0, I), but hardly holds long trainings there, and volumes
+            drift with the codes.
         unconditional: Objective of pre-training.
         conditional: Objective of fine-tuning.
     """

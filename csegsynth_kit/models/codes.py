@@ -10,13 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import compact, published, terms
 from csegsynth_kit.models.base import Family, Rng, TrainingSet
 from csegsynth_kit.models.calibration import calibrate, maps_drawn
-from csegsynth_kit.models.start import start_from_components, start_from_regression
+from csegsynth_kit.models.start import (
+    numbers_held,
+    start_from_components,
+    start_from_regression,
+)
 from csegsynth_kit.models.texture import Texture
 
 #: Voxels of training maps that tell what textures are like, and how many maps at least.
@@ -44,8 +49,9 @@ class CodeConfig:
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
-        regression_restart: Start it again there after every epoch, on the codes as they are then:
-            for trainings in which codes change a lot. What it learned meanwhile is forgotten.
+        regression_restart: Start it again there after every epoch that is validated, on the codes as
+            they are then: for trainings in which codes change a lot. What it learned meanwhile
+            is forgotten.
         volume_start: Correct that start until its draws have the volumes that a regression of
             the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
@@ -84,6 +90,19 @@ class CodeConfig:
         """How many maps are drawn to settle, with so many training participants."""
         calibrated = conditional and self.regression_restart and self.volume_start
         return maps_drawn(people) if calibrated else 0
+
+    def numbers_to_start(self, people: int) -> int:
+        """How many numbers (of 4 bytes) a start holds of so many training participants."""
+        if self.architecture != "compact":
+            return 0
+        per_map = len(TISSUES) * math.prod(self.grid.shape)
+        components = numbers_held(people, per_map // 8**self.doublings)
+        textures = 2 * per_map * self.maps_for_texture(people)  # as they are, and reconstructed
+        return max(components * self.component_start, textures * (self.waves > 0))
+
+    def maps_for_texture(self, people: int) -> int:
+        """How many of so many training participants tell what textures are like."""
+        return min(people, max(_LEAST_MAPS, _TEXTURES_FROM // math.prod(self.grid.shape)))
 
 
 class CodeFamily(Family):
@@ -218,8 +237,8 @@ class CodeFamily(Family):
         if self.texture is None:
             return
         total = len(training.volumes)
-        count = max(_LEAST_MAPS, _TEXTURES_FROM // math.prod(self.config.grid.shape))
-        rows = torch.linspace(0, total - 1, min(count, total)).round().long()  # ids may come by age
+        count = self.config.maps_for_texture(total)
+        rows = torch.linspace(0, total - 1, count).round().long()  # ids may come by age
         pairs, seen = [], 0
         for maps in training.maps():
             here = rows[(rows >= seen) & (rows < seen + len(maps))].to(maps.device)

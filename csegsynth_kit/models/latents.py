@@ -20,11 +20,8 @@ from csegsynth_kit.models.blocks import crop_to, mlp, pad_to, shuffle_down, shuf
 from csegsynth_kit.models.compact import log_shares, with_powers
 from csegsynth_kit.models.patches import PatchComponents
 from csegsynth_kit.models.start import ridge
+from csegsynth_kit.models.variational import FIRST_LOG_VARIANCE, LOG_VARIANCES
 
-#: Beyond these, exponentials overflow or a posterior is a point; gradients stop there.
-_LOG_VARIANCES = (-20.0, 10.0)
-#: Log-variance at which posteriors start beside components: small beside their variance of 1.
-_FIRST_LOG_VARIANCE = -3.0
 _T = len(TISSUES)
 
 
@@ -81,12 +78,12 @@ class LatentAutoencoder(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
             nn.init.zeros_(self.net.quant_conv_log_sigma.conv.weight)
-            nn.init.constant_(self.net.quant_conv_log_sigma.conv.bias, _FIRST_LOG_VARIANCE)
+            nn.init.constant_(self.net.quant_conv_log_sigma.conv.bias, FIRST_LOG_VARIANCE)
 
     def encode(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, T, X, Y, Z) to mean and log-variance (N, *latent_shape)."""
         h = self.net.encoder(shuffle_down(pad_to(maps, self.divisor), self.patch))
-        log_variance = self.net.quant_conv_log_sigma(h).clamp(*_LOG_VARIANCES)
+        log_variance = self.net.quant_conv_log_sigma(h).clamp(*LOG_VARIANCES)
         mean = self.net.quant_conv_mu(h)
         if self.components is not None:
             mean = mean + self.components.amounts(log_shares(maps) - self.start)

@@ -1,8 +1,10 @@
 """Hyper-parameters of the latent diffusion model."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import diffusion, terms
 
@@ -125,3 +127,11 @@ class LDMConfig:
 
     def __post_init__(self):
         terms.require_draws(self.volume_draws)
+
+    def numbers_to_start(self, people: int) -> int:
+        """How many numbers (of 4 bytes) a start holds of so many training participants."""
+        if not self.mean_start:
+            return 0
+        edge = self.patch * 2 ** (len(self.channels) - 1)
+        padded = math.prod(-(-n // edge) * edge for n in self.grid.shape)
+        return len(TISSUES) * padded * (people if self.component_start else 1)

@@ -1,7 +1,7 @@
 """Principal components of the patches of maps: where an autoencoder may start from."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,11 +56,12 @@ class PatchComponents(nn.Module):
             first: First component.
             last: One after the last.
         """
-        change = torch.cat([self._patches(log_shares(maps) - mean) for maps in chunks])
+        change = [self._patches(log_shares(maps) - mean) for maps in chunks]
         self.axes[:, first:last] = 0
         for patch in range(len(self.axes)):
             known = self.axes[patch, :first]
-            left = change[:, patch] - (change[:, patch] @ known.T) @ known
+            here = torch.cat([some[:, patch] for some in change])
+            left = here - (here @ known.T) @ known
             values, vectors = torch.linalg.eigh((left @ left.T).double())
             kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
             if kept == 0 or values[-1] <= 0:
@@ -71,17 +72,21 @@ class PatchComponents(nn.Module):
             self.axes[patch, first : first + kept] = (axes * sign).float()
         self._align(change, first, last)
         if first == 0:
-            amounts = torch.einsum("npd,pcd->npc", change, self.axes[:, :last])
-            self.scale.copy_(1 / amounts.std())
+            self.scale.copy_(1 / self._unscaled(change, first, last).std())
 
-    def _align(self, change: Tensor, first: int, last: int) -> None:
+    def _unscaled(self, change: Sequence[Tensor], first: int, last: int) -> Tensor:
+        """Map changes (n, P, D), a few at a time, to amounts (N, P, C) of some components."""
+        axes = self.axes[:, first:last]
+        return torch.cat([torch.einsum("npd,pcd->npc", some, axes) for some in change])
+
+    def _align(self, change: Sequence[Tensor], first: int, last: int) -> None:
         """Rotate each patch's components so that a channel means the same everywhere.
 
         The first channel becomes what grows in each patch with the first component of whole
         heads, and so on: otherwise a network that treats all places alike could not tell how
         patches vary together.
         """
-        amounts = torch.einsum("npd,pcd->npc", change, self.axes[:, first:last]).double()
+        amounts = self._unscaled(change, first, last).double()
         _, vectors = torch.linalg.eigh(amounts.flatten(1) @ amounts.flatten(1).T)
         heads = vectors[:, -(last - first) :].flip(1)
         loadings = torch.einsum("npc,nm->pcm", amounts, heads)

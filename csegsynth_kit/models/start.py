@@ -59,14 +59,17 @@ def start_from_components(
     for maps in chunks:
         coarse.append(pooled_log_shares(maps, encoder.factor))
         total, count = total + log_shares(maps).double().sum(0), count + len(maps)
-    logs = torch.cat(coarse).double()
+    # Everybody's log shares are held in double precision once, and worked on in place.
+    left = coarse[0].new_empty(count, coarse[0].shape[1], dtype=torch.double)
+    torch.cat(coarse, out=left)
+    del coarse
     if first == 0:
-        generator.coarse_mean.copy_(logs.mean(0).reshape(generator.coarse_mean.shape))
+        generator.coarse_mean.copy_(left.mean(0).reshape(generator.coarse_mean.shape))
         generator.fine_mean.copy_(total[None] / count)
     mean = generator.coarse_mean.flatten().double()
     known = F.normalize(encoder.axes[:first].double(), dim=1)
-    left = logs - mean
-    left = left - (left @ known.T) @ known
+    left -= mean
+    left.addmm_(left @ known.T, known, alpha=-1)
     # Components from the (n, n) Gram matrix: n is far smaller than the number of voxels.
     values, vectors = torch.linalg.eigh(left @ left.T)
     kept = min(last - first, int((values > _SMALLEST_EIGENVALUE * values[-1]).sum()))
@@ -80,6 +83,18 @@ def start_from_components(
     encoder.axes[first:last], encoder.offset[first:last] = 0, 0
     encoder.axes[new] = (axes / size).T.float()
     encoder.offset[new] = -(mean @ axes / size).float()
+
+
+def numbers_held(people: int, length: int) -> int:
+    """How many numbers (of 4 bytes) :func:`start_from_components` holds at once of people.
+
+    Args:
+        people: Training participants.
+        length: Log shares of each on the template grid.
+    """
+    shares = 3 * length  # in single and in double precision
+    products = 2 * 4 * people  # each with all: Gram matrix, eigenvectors, and twice room for them
+    return people * (shares + products)
 
 
 @torch.no_grad()
@@ -101,8 +116,8 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
     sd = residuals.std(0).clamp(min=_SMALLEST_VARIANCE**0.5)
     # With few participants for many entries, correlations are mostly noise: shrink them.
     correlation, _ = ledoit_wolf((residuals / sd).cpu(), assume_centered=True)
-    factor = torch.linalg.cholesky(torch.from_numpy(correlation)).to(sd)
-    transform.mix.weight.copy_(factor * sd[:, None])
+    root = torch.linalg.cholesky(torch.from_numpy(correlation).to(sd))
+    transform.mix.weight.copy_(root * sd[:, None])
 
 
 def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

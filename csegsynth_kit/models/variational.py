@@ -12,10 +12,10 @@ from csegsynth_kit.models.compact import CompactEncoder, CompactTransform
 from csegsynth_kit.models.published import PublishedTrunk, latent_length
 
 #: Beyond these, exponentials overflow or a posterior is a point; gradients stop there.
-_LOG_VARIANCES = (-20.0, 10.0)
-#: Log-variance at which compact posteriors start: small beside the codes' variance of 1, so
+LOG_VARIANCES = (-20.0, 10.0)
+#: Log-variance at which posteriors start beside components: small beside their variance of 1, so
 #: that the first reconstructions are not drowned.
-_FIRST_LOG_VARIANCE = -3.0
+FIRST_LOG_VARIANCE = -3.0
 
 
 class PublishedPosterior(nn.Module):
@@ -32,7 +32,7 @@ class PublishedPosterior(nn.Module):
         """Map (N, T, X, Y, Z), shifted by (N, L), to mean and log-variance (N, L)."""
         h = self.trunk(maps)
         h = h if shift is None else h + shift
-        return self.mean(h), self.log_variance(h).clamp(*_LOG_VARIANCES)
+        return self.mean(h), self.log_variance(h).clamp(*LOG_VARIANCES)
 
 
 class CompactPosterior(CompactEncoder):
@@ -42,13 +42,13 @@ class CompactPosterior(CompactEncoder):
         super().__init__(grid, doublings, latent, widths)
         self.log_variance = mlp(self.trunk.length + latent, 2 * latent, latent)
         nn.init.zeros_(self.log_variance[-1].weight)
-        nn.init.constant_(self.log_variance[-1].bias, _FIRST_LOG_VARIANCE)
+        nn.init.constant_(self.log_variance[-1].bias, FIRST_LOG_VARIANCE)
 
     def forward(self, maps: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map (N, T, X, Y, Z), shifted by (N, trunk length), to mean and log-variance (N, L)."""
         scores, h = self.scores(maps), self.trunk(maps)
         seen = torch.cat([h if shift is None else h + shift, scores], dim=1)
-        return scores + self.correction(seen), self.log_variance(seen).clamp(*_LOG_VARIANCES)
+        return scores + self.correction(seen), self.log_variance(seen).clamp(*LOG_VARIANCES)
 
 
 class PublishedShift(nn.Sequential):
@@ -86,7 +86,7 @@ class PublishedPrior(nn.Module):
         return losses.gaussian_divergence(mean, log_variance, *self._moments(features)).sum(1)
 
     def _moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mean(features), self.log_variance(features).clamp(*_LOG_VARIANCES)
+        return self.mean(features), self.log_variance(features).clamp(*LOG_VARIANCES)
 
 
 class CompactPrior(CompactTransform):

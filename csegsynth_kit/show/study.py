@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from csegsynth_kit.analysis.truth import Truth, known_truth
 from csegsynth_kit.data.cohort import Cohort, load_cohort, require_disjoint
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.data.files import fingerprint, write_text, write_tsv
+from csegsynth_kit.data.files import write_text, write_tsv
 from csegsynth_kit.errors import CohortError, ConfigError, RunError
 from csegsynth_kit.models import Family, build
 from csegsynth_kit.models.presets import Preset, preset
@@ -22,6 +22,7 @@ from csegsynth_kit.simulate.cohort import simulate_cohort
 from csegsynth_kit.training.pretrained import (
     adopt,
     adopted,
+    how_trained,
     pretrained_card,
     pretrained_names,
     trained_on,
@@ -229,15 +230,16 @@ class Study:
         return run
 
     def _adopt(self, stage: Stage) -> bool:
-        """Take packaged weights of this preset, seed and cohort, if there are any."""
+        """Take packaged weights that were trained just so on this cohort, if there are any."""
         name = f"{FAMILY_NAMES[self.family][stage == 'finetune'].lower()}-{self.preset.name}"
         if name not in pretrained_names():
             return False
         card, run = pretrained_card(name), self.run(stage)
-        about = card["training"]
-        own = {"seed": self.seed, "model": fingerprint(run.config["model"])}
-        alike = own == {key: about[key] for key in own} and trained_on(card, self.cohort(stage))
-        if not alike or run.last().exists():  # A training that was begun goes before.
+        own = how_trained(self.preset, self.family, stage, seed=self.seed)
+        if own != {key: card["training"].get(key) for key in own}:
+            return False
+        # A training that was begun goes before.
+        if run.last().exists() or not trained_on(card, self.cohort(stage)):
             return False
         adopt(run, name, *self.split(stage)[:2])
         return True

@@ -206,7 +206,7 @@ def _write_heads(
     with bar, closing(map_in_order(workshop.draw, missing, jobs)) as heads:
         for head in heads:
             volumes = dict(zip(VOLUME_COLUMNS, head.volumes_ml, strict=True))
-            writer.add(head.participant, head.steps, {"volumes_ml": volumes})
+            writer.add(head.participant, head.quantized, {"volumes_ml": volumes})
             bar.update()
 
 

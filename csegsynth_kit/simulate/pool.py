@@ -32,12 +32,12 @@ class Drawn:
 
     Args:
         participant: Its id.
-        steps: (3, X, Y, Z) uint8 in steps of 1/255.
+        quantized: (3, X, Y, Z) uint8 in steps of 1/255.
         volumes_ml: WM, GM, CSF (mL) before pooling and rounding.
     """
 
     participant: str
-    steps: np.ndarray
+    quantized: np.ndarray
     volumes_ml: tuple[float, float, float]
 
 

@@ -12,7 +12,8 @@ from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import dequantize
 from csegsynth_kit.models.base import Batch, Rng, TrainingSet
 
-_CHUNK = 64
+#: Maps at a time where everybody's are gone through.
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Feed:
                 f"with {accumulate} parts each",
                 "Use fewer processes, fewer parts or larger batches.",
             )
-        self._steps = torch.from_numpy(cohort.steps()).to(device)
+        self._quantized = torch.from_numpy(cohort.quantized()).to(device)
         self._volumes = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32)
         self._features = features
         self._persons = tuple(cohort.persons)
@@ -82,7 +83,7 @@ class Feed:
     @property
     def steps_per_epoch(self) -> int:
         """Batches per epoch."""
-        return len(self._steps) // self.batch_size
+        return len(self._quantized) // self.batch_size
 
     def everybody(self) -> TrainingSet:
         """Return all training participants, nobody's answers hidden."""
@@ -90,7 +91,7 @@ class Feed:
         if self._features is not None:
             inputs = torch.from_numpy(self._features.inputs(self._encoded)).to(self._device)
         return TrainingSet(
-            lambda: (dequantize(part) for part in self._steps.split(_CHUNK)),
+            lambda: (dequantize(part) for part in self._quantized.split(CHUNK)),
             self._volumes.to(self._device),
             inputs,
             self._persons,
@@ -98,7 +99,7 @@ class Feed:
 
     def epoch(self, epoch: int) -> Iterator[list[tuple[Batch, Rng]]]:
         """Yield this process's parts of every batch of an epoch, with their random numbers."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._steps))
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._quantized))
         for step in range(self.steps_per_epoch):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             key, n = (self._seed, epoch, step), len(chosen)
@@ -120,7 +121,9 @@ class Feed:
         volumes, inputs, *other = (
             None if x is None else x[rows].to(self._device) for x in (volumes, inputs, *other)
         )
-        return Batch(dequantize(self._steps[mine.to(self._steps.device)]), volumes, inputs, *other)
+        return Batch(
+            dequantize(self._quantized[mine.to(self._quantized.device)]), volumes, inputs, *other
+        )
 
     def _inputs(self, chosen: np.ndarray, key: tuple) -> torch.Tensor | None:
         """Return the (N, n_inputs) inputs of the whole batch, some answers hidden."""

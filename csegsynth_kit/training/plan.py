@@ -2,7 +2,7 @@
 
 Both are predicted from a few steps on small boxes of voxels: time and memory of a step are
 taken to grow in proportion to participants times voxels, from what a step takes anyway.
-Memory of weights is counted.
+Memory of weights, and of the start before the first step, is counted.
 """
 
 import functools
@@ -19,6 +19,7 @@ from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import Config, build
 from csegsynth_kit.models.presets import Preset
+from csegsynth_kit.training.feed import CHUNK
 from csegsynth_kit.training.probe import Measured, measure, questionnaire
 from csegsynth_kit.training.runs import STAGES, Stage
 from csegsynth_kit.training.trainer import default_device
@@ -34,6 +35,9 @@ _DIVISOR = 16
 #: Validation participants per training participant.
 _VALIDATION = 1 / 8
 _FLOAT = 4  # bytes
+#: Copies of the maps that a start goes through at a time: them, the ones before, logarithms in
+#: single and double precision.
+_COPIES = 5
 _GB = 1e9
 
 
@@ -132,7 +136,7 @@ def _numbers(config: Config, stage: Stage) -> tuple[int, int, int]:
     )
 
 
-def rates(preset: Preset, stage: Stage, *, participants: int) -> Rates:
+def measured_rates(preset: Preset, stage: Stage, *, participants: int) -> Rates:
     """Measure what steps of a preset take, on a small box.
 
     Args:
@@ -183,10 +187,21 @@ def cost(preset: Preset, stage: Stage, rates: Rates, *, participants: int) -> Co
         {
             "program": rates.program,
             "weights": weights,
-            "batch": int(at_once * rates.memory * ratio) + waiting,
+            "start or batch": max(
+                _start_bytes(preset, participants), int(at_once * rates.memory * ratio) + waiting
+            ),
             "cohort": participants * len(MEASURED) * voxels,
         },
     )
+
+
+def _start_bytes(preset: Preset, participants: int) -> int:
+    """Memory that the start takes, before there is any batch."""
+    numbers = getattr(preset.model, "numbers_to_start", lambda people: 0)(participants)
+    if numbers == 0:
+        return 0
+    at_once = min(CHUNK, participants) * len(TISSUES) * math.prod(preset.model.grid.shape)
+    return _FLOAT * (numbers + _COPIES * at_once)
 
 
 def fitted(
@@ -237,7 +252,7 @@ def plans(
     return [
         fitted(
             p,
-            {s: rates(p, s, participants=participants) for s in STAGES},
+            {s: measured_rates(p, s, participants=participants) for s in STAGES},
             participants=participants,
             free=free,
         )
@@ -246,7 +261,7 @@ def plans(
 
 
 def check(preset: Preset, costs: Sequence[Cost], *, participants: int) -> pd.DataFrame:
-    """Take three steps of each stage at full size; one row each, predicted and measured."""
+    """Start each stage at full size and take its steps; one row each, predicted and measured."""
     rows = []
     for found in costs:
         (real,) = measure(

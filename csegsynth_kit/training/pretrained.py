@@ -16,9 +16,11 @@ from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.files import fingerprint, write_json
 from csegsynth_kit.errors import RunError
 from csegsynth_kit.models import Family
+from csegsynth_kit.models.config import to_dict
+from csegsynth_kit.models.presets import Preset
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.packing import pack, unpack
-from csegsynth_kit.training.runs import Run, model_from
+from csegsynth_kit.training.runs import METHOD, STAGES, Run, Stage, model_from
 
 #: Where they are.
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -79,11 +81,29 @@ def trained_on(card: Mapping, cohort: Cohort) -> bool:
     return card["training"]["cohort"] == {key: cohort.provenance.get(key) for key in COHORT_CARD}
 
 
+def how_trained(preset: Preset, family: str, stage: Stage, *, seed: int) -> dict:
+    """Say for a card how weights were trained: whoever trains just so needs no training.
+
+    Args:
+        preset: Model and training configuration.
+        family: Model family.
+        stage: The last one of the training.
+        seed: Of the training.
+    """
+    stages = STAGES[: STAGES.index(stage) + 1]
+    return {
+        "seed": seed,
+        "model": fingerprint(to_dict(preset.model)),
+        "stages": {name: fingerprint(getattr(preset, name).to_dict()) for name in stages},
+        "method": METHOD[family],
+    }
+
+
 def adopt(run: Run, name: str, train: Cohort, valid: Cohort, *, folder: Path = FOLDER) -> None:
     """Put packaged weights into a run folder, so that it need not be trained.
 
     Args:
-        run: Not trained yet; of the preset and seed of the weights.
+        run: Not trained yet; of the weights' preset, seed and method; see :func:`how_trained`.
         name: Of the weights.
         train: The training participants of the weights' cohort; see :func:`trained_on`.
         valid: Its validation participants.

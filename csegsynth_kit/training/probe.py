@@ -21,11 +21,12 @@ from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.maps import dequantize
 from csegsynth_kit.models import Batch, Rng, TrainingSet, build
 from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import Preset
-from csegsynth_kit.training.feed import Share
+from csegsynth_kit.training.feed import CHUNK, Share
 from csegsynth_kit.training.runs import Run, Stage
 from csegsynth_kit.training.trainer import Trainer, default_device
 
@@ -63,7 +64,7 @@ def measure(
         stage: Of the training.
         batches: Participants per batch, growing: of memory only the most so far is known.
         steps: Batches of the whole training, over which phases are averaged.
-        participants: Maps of a cohort held in memory meanwhile.
+        participants: To start from, whose maps are held in memory; none leave the start out.
 
     Raises:
         ConfigError: if the process was ended for want of memory.
@@ -99,10 +100,8 @@ def _measure(
     torch.set_num_threads(threads)
     device = default_device()
     program = _held(device)
-    cohort = torch.ones(
-        (participants, len(MEASURED), *preset.model.grid.shape), dtype=torch.uint8, device=device
-    )
     trainer = _trainer(preset, stage, device)
+    cohort = _start(trainer, participants) if participants else None
     with kept_memory():
         found = [_of_batch(trainer, n, steps, program) for n in batches]
     del cohort  # held until here
@@ -116,6 +115,23 @@ def _trainer(preset: Preset, stage: Stage, device: torch.device) -> Trainer:
     config = {"stage": stage, "training": training.to_dict(), "model": to_dict(preset.model)}
     model = build(preset.model, features)
     return Trainer(model, training, Run(Path(), config), device=device, progress=False)
+
+
+def _start(trainer: Trainer, participants: int) -> TrainingSet:
+    """Start the model from random training participants, and return them."""
+    model, generator = trainer.model, torch.Generator().manual_seed(0)
+    shape = (participants, len(MEASURED), *model.config.grid.shape)
+    most = 256 // len(MEASURED)  # so that shares sum to 1 at most
+    maps = torch.randint(most, shape, dtype=torch.uint8, generator=generator).to(trainer.device)
+    volumes = torch.randn(participants, len(MEASURED), generator=generator).to(trainer.device)
+    inputs = None
+    if model.conditional:
+        inputs = torch.randn(participants, model.features.n_inputs, generator=generator)
+        inputs = inputs.to(trainer.device)
+    training = TrainingSet(lambda: (dequantize(p) for p in maps.split(CHUNK)), volumes, inputs)
+    model.fit_statistics(training)
+    trainer.average.restart()
+    return training
 
 
 def _of_batch(trainer: Trainer, n: int, steps: int, program: int) -> Measured:
@@ -185,8 +201,11 @@ def _held(device: torch.device) -> int:
 
 def _most(device: torch.device) -> int:
     """Most bytes ever in use."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved()
+    return torch.cuda.max_memory_reserved() if device.type == "cuda" else peak_memory()
+
+
+def peak_memory() -> int:
+    """Most bytes of main memory that this process ever held."""
     if find_spec("resource") is None:
         raise ConfigError(
             "this system does not tell how much memory a process has had",

@@ -81,9 +81,9 @@ def _inputs(model: Family, cohort: Cohort) -> Tensor | None:
 
 
 def _reconstruction_error(model: Family, cohort: Cohort, inputs: Tensor | None) -> dict[str, float]:
-    errors, steps = [], torch.from_numpy(cohort.steps())
-    for part in torch.arange(len(steps)).split(_CHUNK):
-        maps = dequantize(steps[part].to(model.volume_mean_ml.device))
+    errors, quantized = [], torch.from_numpy(cohort.quantized())
+    for part in torch.arange(len(quantized)).split(_CHUNK):
+        maps = dequantize(quantized[part].to(model.volume_mean_ml.device))
         rendered = model.reconstruct(maps, None if inputs is None else inputs[part])
         if rendered is None:
             return {}

@@ -38,8 +38,8 @@ def test_maps_follow_their_participants_through_subsets(cohort):
     chosen = (cohort.ids[7], cohort.ids[2], cohort.ids[30])
     part = cohort.subset(chosen)
     assert part.ids == chosen
-    np.testing.assert_array_equal(part.steps(), cohort.steps()[[7, 2, 30]])
-    np.testing.assert_array_equal(part.subset([chosen[2]]).steps(), cohort.steps()[[30]])
+    np.testing.assert_array_equal(part.quantized(), cohort.quantized()[[7, 2, 30]])
+    np.testing.assert_array_equal(part.subset([chosen[2]]).quantized(), cohort.quantized()[[30]])
     with pytest.raises(CohortError, match="no participant 'sub-x'"):
         cohort.subset(["sub-x"])
 
@@ -108,7 +108,7 @@ def test_the_fingerprint_sees_answers_volumes_and_people(cohort):
 def test_other_folders_are_refused(cohort, tmp_path):
     with pytest.raises(CohortError, match="is not a prepared cohort"):
         load_cohort(tmp_path)
-    np.save(cohort.path / "maps.npy", cohort.steps()[:-1])
+    np.save(cohort.path / "maps.npy", cohort.quantized()[:-1])
     with pytest.raises(CohortError, match="its files disagree"):
         load_cohort(cohort.path)
     (cohort.path / "grid.json").write_text("{")

@@ -309,7 +309,7 @@ def test_processes_make_no_difference(mixed, tmp_path):
     steps = pd.read_csv(one.path / "preparation.tsv", sep="\t", index_col=0)
     assert list(steps["placed"]) == ["aligned"] * 3
     assert (steps["rotation_x_deg"].abs() > 5).all()
-    assert len({row.tobytes() for row in one.steps()}) == 3
+    assert len({row.tobytes() for row in one.quantized()}) == 3
     assert _files(tmp_path / "cohort_1") == _files(tmp_path / "cohort_2")
 
 

@@ -19,7 +19,7 @@ TABLE = pd.DataFrame(
 )
 
 
-def steps(i: int) -> np.ndarray:
+def quantized(i: int) -> np.ndarray:
     return np.random.default_rng(i).integers(0, 80, (3, *GRID.shape)).astype(np.uint8)
 
 
@@ -38,11 +38,11 @@ def finish(writer):
 def test_what_was_added_is_what_is_read(tmp_path):
     w = writer(tmp_path / "out")
     for i in (3, 0, 4):
-        w.add(IDS[i], steps(i), record(i))
+        w.add(IDS[i], quantized(i), record(i))
     w.skip(IDS[1], {"findings": []})
     cohort = finish(w)
     assert cohort.ids == ("sub-3", "sub-0", "sub-4")
-    np.testing.assert_array_equal(cohort.steps(), np.stack([steps(i) for i in (3, 0, 4)]))
+    np.testing.assert_array_equal(cohort.quantized(), np.stack([quantized(i) for i in (3, 0, 4)]))
     assert cohort.table["age"].tolist() == [50.0, 20.0, 61.0]
     assert cohort.volumes["gm_ml"].tolist() == [6.0, 0.0, 8.0]
     assert not w.partial.exists()
@@ -54,12 +54,12 @@ def test_what_was_added_is_what_is_read(tmp_path):
 def test_a_restart_continues(tmp_path, cut):
     whole = writer(tmp_path / "whole")
     for i in range(5):
-        whole.add(IDS[i], steps(i), record(i))
+        whole.add(IDS[i], quantized(i), record(i))
     finish(whole)
 
     first = writer(tmp_path / "out")
     for i in range(3):
-        first.add(IDS[i], steps(i), record(i))
+        first.add(IDS[i], quantized(i), record(i))
     journal = first.partial / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     done = 3
@@ -75,21 +75,21 @@ def test_a_restart_continues(tmp_path, cut):
     second = writer(tmp_path / "out")
     assert list(second.records) == IDS[:done]
     for i in range(done, 5):
-        second.add(IDS[i], steps(i), record(i))
+        second.add(IDS[i], quantized(i), record(i))
     finish(second)
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_another_plan_does_not_continue(tmp_path):
-    writer(tmp_path / "out").add(IDS[0], steps(0), record(0))
+    writer(tmp_path / "out").add(IDS[0], quantized(0), record(0))
     with pytest.raises(CohortError, match="with other options"):
         writer(tmp_path / "out", source="elsewhere")
 
 
 def test_an_existing_cohort_is_not_touched(tmp_path):
     w = writer(tmp_path / "out")
-    w.add(IDS[0], steps(0), record(0))
+    w.add(IDS[0], quantized(0), record(0))
     finish(w)
     with pytest.raises(CohortError, match="already exists"):
         writer(tmp_path / "out")
@@ -108,5 +108,5 @@ def test_a_beginning_without_a_plan_starts_afresh(tmp_path):
     partial.mkdir()
     (partial / "maps.npy").write_bytes(b"half")
     w = writer(tmp_path / "out")
-    w.add(IDS[0], steps(0), record(0))
+    w.add(IDS[0], quantized(0), record(0))
     assert len(finish(w)) == 1

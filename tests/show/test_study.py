@@ -5,18 +5,19 @@ from functools import partial
 
 import pytest
 
-from csegsynth_kit.data.files import fingerprint
 from csegsynth_kit.errors import CohortError, RunError
 from csegsynth_kit.show import study as module
 from csegsynth_kit.show.study import Study
 from csegsynth_kit.training.pretrained import (
     COHORT_CARD,
     adopt,
+    how_trained,
     pretrained_card,
     pretrained_names,
     save_pretrained,
     split_digest,
 )
+from csegsynth_kit.training.runs import METHOD
 from tests.toy import TOY_GRID, toy_cohort
 from tests.training.jobs import toy_preset
 
@@ -47,8 +48,7 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
     folder.mkdir()
     for stage, name in (("pretrain", "alpha-gan-toy"), ("finetune", "csegsynth-toy")):
         known = {key: study.cohort(stage).provenance.get(key) for key in COHORT_CARD}
-        model = fingerprint(study.run(stage).config["model"])
-        about = {"cohort": known, "seed": 0, "model": model}
+        about = {"cohort": known, **how_trained(study.preset, study.family, stage, seed=0)}
         about["split"] = split_digest(*study.split(stage)[:2])
         card = {"statement": "Toys.", "training": about}
         save_pretrained(study.run(stage), name, card, folder=folder)
@@ -63,6 +63,17 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
     assert study.origin() == "CSegSynth was trained in this series."
     with pytest.raises(RunError, match="is not trained yet"):
         replace(untrained, seed=1).model()  # of another seed, so of another split
+    longer = toy_preset(epochs=2)
+    faster = replace(study.preset, finetune=replace(study.preset.finetune, learning_rate=0.01))
+    younger = replace(study.preset, pretrain=replace(study.preset.pretrain, learning_rate=0.01))
+    for trained_otherwise in (longer, faster, younger):
+        with pytest.raises(RunError, match="is not trained yet"):
+            replace(untrained, preset=trained_otherwise).model()
+    parts = replace(study.preset, finetune=replace(study.preset.finetune, accumulate=2))
+    assert replace(untrained, preset=parts).model().conditional  # which changes no result
+    monkeypatch.setitem(METHOD, study.family, METHOD[study.family] + 1)
+    with pytest.raises(RunError, match="is not trained yet"):
+        untrained.model()
 
 
 def test_one_cohort_for_both_stages_has_one_split(study):

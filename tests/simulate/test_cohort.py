@@ -97,7 +97,7 @@ def test_fewer_participants_are_the_first_of_more(simulated, tmp_path):
         tmp_path / "few", n=3, grid="tiny", seed=4, missing=0.1, jobs=1, progress=False
     )
     assert few.table.equals(simulated.table.iloc[:3])
-    assert (few.steps() == simulated.steps()[:3]).all()
+    assert (few.quantized() == simulated.quantized()[:3]).all()
 
 
 def test_a_cut_off_simulation_goes_on_where_it_stopped(simulated, tmp_path, monkeypatch):

@@ -10,5 +10,5 @@ def test_heads_come_in_the_order_of_the_tasks():
     tasks = [Task(f"sub-{i}", wanted, (1, i)) for i in (3, 1, 2)]
     drawn = list(map_in_order(workshop.draw, tasks, 1))
     assert [head.participant for head in drawn] == ["sub-3", "sub-1", "sub-2"]
-    assert (drawn[1].steps == workshop.draw(tasks[1]).steps).all()
-    assert drawn[0].steps.shape == (3, *GRIDS["tiny"].shape)
+    assert (drawn[1].quantized == workshop.draw(tasks[1]).quantized).all()
+    assert drawn[0].quantized.shape == (3, *GRIDS["tiny"].shape)

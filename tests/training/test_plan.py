@@ -75,8 +75,19 @@ def test_what_is_fitted_between_epochs_takes_its_time():
         assert more == pytest.approx((1 + epochs) * maps * RATES.drawing)
 
 
+@pytest.mark.parametrize("family", ["cldm", "csegsynth"])
+def test_a_start_of_many_participants_needs_more_than_a_step(family):
+    tiny = preset(family, "tiny")
+    few, more, many = (predicted(tiny, n).memory["start or batch"] for n in (100, 160, 16_000))
+    assert few == more  # a step's
+    held = 4 * 4 * math.prod(GRIDS["tiny"].shape)
+    assert many > 16_000 * held
+    paper = [predicted(preset(family, "paper"), n) for n in (100, 16_000)]
+    assert paper[0].memory["start or batch"] == paper[1].memory["start or batch"]
+
+
 def test_parts_need_less_memory_and_never_less_time():
-    costs = [predicted(preset("cvae", "tiny"), accumulate=n) for n in (1, 2, 4, 16)]
+    costs = [predicted(preset("cvae", "tiny"), 40, accumulate=n) for n in (1, 2, 4, 16)]
     for whole, parts in pairwise(costs):
         assert parts.total < whole.total
         assert parts.step_seconds >= whole.step_seconds
@@ -166,9 +177,19 @@ def test_a_step_costs_the_mean_over_phases_and_drawing_that_of_a_map(monkeypatch
     assert [m.drawing for m in measured] == pytest.approx([0.5] * 2)
 
 
+def test_a_check_starts_from_participants_and_would_notice_what_they_take():
+    toy = toy_preset()
+    few, many = (
+        measure(toy, "pretrain", batches=(2,), steps=9, participants=n)[0] for n in (20, 1000)
+    )
+    held = toy.model.numbers_to_start(1000) * 4
+    maps = 1000 * math.prod(toy.model.grid.shape) * 3
+    assert many.memory - few.memory > maps + held / 2
+
+
 def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):
     tried = []
-    monkeypatch.setattr(plan, "rates", lambda *_, **__: RATES)
+    monkeypatch.setattr(plan, "measured_rates", lambda *_, **__: RATES)
     monkeypatch.setattr(plan, "free_memory", lambda: 3 * 10**9)
     monkeypatch.setattr(plan, "measure", lambda p, stage, **_: tried.append(p) or [MEASURED])
     assert cli.main(["plan", "--check"]) == 0

@@ -13,12 +13,14 @@ from csegsynth_kit.maps import Grid
 from csegsynth_kit.models import build
 from csegsynth_kit.models.compact import log_shares
 from csegsynth_kit.models.patches import PatchComponents
+from csegsynth_kit.models.presets import preset
 from csegsynth_kit.training import checkpoint, packing
 from csegsynth_kit.training.packing import pack, unpack
 from csegsynth_kit.training.pretrained import (
     FOLDER,
     adopt,
     adopted,
+    how_trained,
     load_pretrained,
     open_model,
     pretrained_card,
@@ -330,7 +332,11 @@ def test_packaged_weights_load_without_a_network(name, monkeypatch):
     assert model.conditional == (card["stage"] == "finetune")
     if model.conditional:
         assert list(model.features.questions) == card["questions"]
-    assert card["not_for"]
+    chosen = preset(card["family"], card["preset"])
+    trained = how_trained(chosen, card["family"], card["stage"], seed=0)
+    assert trained.items() <= card["training"].items()  # a study of that preset takes them
+    textured = getattr(model, "texture", None) is not None
+    assert ("detail of the maps is random" if textured else "blurred") in card["not_for"]
     assert card["largest_change_ml"] < 2.0
     assert card["scores"] or card["stage"] == "pretrain"
     assert "sub-" not in json.dumps(card)

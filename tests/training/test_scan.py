@@ -75,9 +75,9 @@ def test_noise_is_nobody(tmp_path, people):
 
 
 def test_maps_in_bytes_are_seen(tmp_path, people):
-    steps = torch.from_numpy(people.steps()[:3].copy()).flatten(1)
-    assert steps.dtype == torch.uint8
-    assert "map" in {trace.kind for trace in planted(tmp_path, people, buffer=steps)}
+    quantized = torch.from_numpy(people.quantized()[:3].copy()).flatten(1)
+    assert quantized.dtype == torch.uint8
+    assert "map" in {trace.kind for trace in planted(tmp_path, people, buffer=quantized)}
 
 
 def hidden(people, form):
