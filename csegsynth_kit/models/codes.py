@@ -49,9 +49,9 @@ class CodeConfig:
         hidden: Width of the compact code critic and transform.
         component_start: Start compact generator and encoder from principal components.
         regression_start: Start the compact transform from the regression of codes on features.
-        regression_restart: Start it again there after every epoch that is validated, on the codes as
-            they are then: for trainings in which codes change a lot. What it learned meanwhile
-            is forgotten.
+        regression_restart: Start it again there after every epoch that is validated, on the codes
+            as they are then: for trainings in which codes change a lot. What it learned
+            meanwhile is forgotten.
         volume_start: Correct that start until its draws have the volumes that a regression of
             the volumes gives; see ``calibration``.
         answer_flags: Tell the model which questions are unanswered.
