@@ -12,10 +12,11 @@ from csegsynth_kit.analysis.generate import generate, predict_volumes
 from csegsynth_kit.analysis.importance import gradient_importance
 from csegsynth_kit.analysis.importance_refit import Refitter, can_refit
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models import FAMILIES, Rng, TrainingSet, build
 from csegsynth_kit.training.runs import Run
 from csegsynth_kit.training.trainer import Trainer
 from tests.elsewhere import NAME, Elsewhere
+from tests.models.test_contract import CASES, IDS, first_of, training_set
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
 from tests.training.jobs import toy_preset
@@ -75,6 +76,28 @@ def test_training_elsewhere_goes_as_on_the_cpu(family, stage, cohort, tmp_path):
     with Elsewhere():
         found = trained(NAME)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("config", "conditional"), CASES, ids=IDS)
+def test_losses_elsewhere_are_those_of_the_cpu(config, conditional):
+    def losses(device: str) -> list[float]:
+        features, training = training_set(config, conditional)
+        numbers = [
+            None if x is None else x.to(device) for x in (training.volumes, training.features)
+        ]
+        there = TrainingSet(lambda: (part.to(device) for part in training.maps()), *numbers)
+        model = build(config, features).to(device)
+        model.fit_statistics(there)
+        found = []
+        for _, terms in model.losses(first_of(there), Rng(0, total=4, device=device), step=8):
+            sum(terms.values()).backward()
+            found += [float(term.detach()) for term in terms.values()]
+        return found
+
+    expected = losses("cpu")
+    with Elsewhere():
+        found = losses(NAME)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
