@@ -177,9 +177,10 @@ def plan_command(options: argparse.Namespace) -> None:
     time = plan.spoken(sum(cost.seconds for cost in costs))
     print(f"Suggested: --preset {chosen.name}, the finest of these that fits; {time} in all.")
     for cost in costs:
-        if cost.accumulate > 1:
+        own = getattr(preset(options.family, chosen.name), cost.stage)
+        if cost.accumulate > own.accumulate:
             print(
-                f"For --stage {cost.stage}, memory holds a batch only in parts: add "
+                f"For --stage {cost.stage}, memory holds a batch only in smaller parts: add "
                 f"--accumulate {cost.accumulate} to csegsynth train."
             )
     if options.check:

@@ -207,7 +207,7 @@ def _start_bytes(preset: Preset, participants: int) -> int:
 def fitted(
     preset: Preset, rates: Mapping[Stage, Rates], *, participants: int, free: int | None
 ) -> tuple[Preset, list[Cost]]:
-    """Compute batches in as few parts as fit, or in one each if nothing helps.
+    """Compute batches in as few parts as fit, from the preset's own on.
 
     Args:
         preset: As it is published.
@@ -221,7 +221,8 @@ def fitted(
     costs = []
     for stage in STAGES:
         config = getattr(preset, stage)
-        for parts in range(1, min(config.batch_size, participants) + 1):
+        most = min(config.batch_size, participants)
+        for parts in range(min(config.accumulate, most), most + 1):
             preset = replace(preset, **{stage: replace(config, accumulate=parts)})
             found = cost(preset, stage, rates[stage], participants=participants)
             if fits([found], free):

@@ -196,7 +196,9 @@ def test_the_plan_is_printed_in_plain_words(monkeypatch, capsys):
     told = capsys.readouterr().out
     assert "Free memory: 3.0 GB" in told
     assert "Suggested: --preset small" in told
-    assert "For --stage pretrain, memory holds a batch only in parts: add --accumulate" in told
+    assert (
+        "For --stage pretrain, memory holds a batch only in smaller parts: add --accumulate" in told
+    )
     assert "the finest of these that fits; " in told
     assert {p.name for p in tried} == {"small"}
     assert min(p.pretrain.accumulate for p in tried) > 1
