@@ -177,6 +177,11 @@ def test_a_step_costs_the_mean_over_phases_and_drawing_that_of_a_map(monkeypatch
     assert [m.drawing for m in measured] == pytest.approx([0.5] * 2)
 
 
+def test_what_the_parent_holds_is_not_counted():
+    held = bytearray(10**9)
+    assert measure(toy_preset(), "pretrain", batches=(2,), steps=9)[0].memory < len(held)
+
+
 def test_a_check_starts_from_participants_and_would_notice_what_they_take():
     toy = toy_preset()
     few, many = (
