@@ -164,7 +164,7 @@ def _time(trainer: Trainer, batch: Batch, step: int) -> float:
     rows = [share.rows(n) for share in Share().cut(min(n, trainer.config.accumulate))]
     began = time.perf_counter()
     parts = [(_rows(batch, r), Rng(0, step, total=n, rows=r, device=device)) for r in rows]
-    for _ in trainer.steps(parts, step, n):
+    for _ in trainer.stepper.batch(parts, step, n):
         pass
     trainer.average.update()
     return time.perf_counter() - began

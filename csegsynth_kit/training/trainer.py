@@ -5,16 +5,16 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import Batch, Family, Rng, TrainingSet
+from csegsynth_kit.errors import ConfigError
+from csegsynth_kit.models import Family, TrainingSet
 from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import TrainConfig
@@ -22,13 +22,13 @@ from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed
 from csegsynth_kit.training.processes import (
-    average_gradients,
     average_values,
     follow_first,
     own_share,
     wait_for_all,
 )
 from csegsynth_kit.training.runs import Run
+from csegsynth_kit.training.stepper import Stepper
 from csegsynth_kit.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,7 @@ class Trainer:
         self.run = run
         self.progress = progress
         self.share = own_share()
-        self.optimizers = {
-            group: self._optimizer(modules) for group, modules in model.groups().items()
-        }
+        self.stepper = Stepper(self.model, config, self.share, run.path)
         self.average = Average(model, config.ema)
 
     def fit(self, train: Cohort, valid: Cohort | None = None) -> pd.DataFrame:
@@ -165,8 +163,8 @@ class Trainer:
         counts: dict[str, int] = defaultdict(int)
         for i, parts in enumerate(feed.epoch(epoch)):
             step = epoch * feed.steps_per_epoch + i
-            self._set_learning_rate(step / (epochs * feed.steps_per_epoch))
-            for values in self.steps(parts, step, feed.batch_size):
+            self.stepper.set_learning_rate(step / (epochs * feed.steps_per_epoch))
+            for values in self.stepper.batch(parts, step, feed.batch_size):
                 for name, value in values.items():
                     sums[name] += value
                     counts[name] += 1
@@ -189,115 +187,8 @@ class Trainer:
             settled = set(self.model.settle(everybody))
             self._follow_first()
         self.average.hand_over(settled)
-        own = dict(self.model.named_parameters())
-        for optimizer in self.optimizers.values():
-            for name in settled:  # Moments of the values that are gone mean nothing.
-                optimizer.state.pop(own[name], None)
+        self.stepper.forget(settled)
         return time.perf_counter() - began
-
-    def steps(
-        self, parts: Sequence[tuple[Batch, Rng]], step: int, total: int
-    ) -> Iterator[dict[str, float]]:
-        """Step every group whose turn it is on one batch; yield the loss and gradient of each.
-
-        All parts reach a group's loss, one after another, before it steps. Values are those
-        of all parts together; over processes their mean is that of the batch.
-
-        Args:
-            parts: This process's parts of the batch, and their random numbers.
-            step: Batches seen so far.
-            total: Participants in the batch, over all processes.
-        """
-        weights = [len(batch.maps) * self.share.world / total for batch, _ in parts]
-        passes = [
-            self._backwards(self._losses(*part, step), weight)
-            for part, weight in zip(parts, weights, strict=True)
-        ]
-        for same in zip(*passes, strict=True):
-            group = same[0][0]
-            values: dict[str, float] = defaultdict(float)
-            for (_, terms), weight in zip(same, weights, strict=True):
-                for name, value in terms.items():
-                    values[f"{group}_{name}"] += value * weight
-            yield values | {f"{group}_gradient_norm": self._step(group)}
-
-    def _backwards(
-        self, losses: Iterable[tuple[str, Mapping[str, Tensor]]], weight: float
-    ) -> Iterator[tuple[str, dict[str, float]]]:
-        """Add the gradient of each loss of a part before the next part is computed."""
-        for group, terms in losses:
-            self._backward(group, terms, weight)
-            yield group, {name: float(term.detach()) for name, term in terms.items()}
-
-    def _losses(self, batch, rng, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """Run the model's generator of losses with autocast around its own code only."""
-        yields = self.model.losses(batch, rng, step)
-        low = self.config.precision == "bf16"
-        while True:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
-                item = next(yields, None)
-            if item is None:
-                return
-            yield item
-
-    def _backward(self, group: str, terms: Mapping[str, Tensor], weight: float) -> None:
-        """Add the gradient of one group's loss; nobody else's parameters receive any."""
-        for name, term in terms.items():
-            if not torch.isfinite(term.detach()):
-                raise self._diverged(f"the {group} loss '{name}' is {float(term.detach())}")
-        loss = sum(term.float() for term in terms.values()) * weight
-        loss.backward(inputs=self._parameters(group))
-
-    def _step(self, group: str) -> float:
-        """Step one group on the gradients it has; return their norm."""
-        parameters = self._parameters(group)
-        if self.share.world > 1:
-            average_gradients(parameters)
-        norm = self._clip(parameters)
-        if not math.isfinite(norm):  # of the average, so that all processes stop
-            raise self._diverged(f"the norm of the {group} gradient is {norm}")
-        self.optimizers[group].step()
-        self.optimizers[group].zero_grad(set_to_none=True)
-        return norm
-
-    def _diverged(self, finding: str) -> RunError:
-        return RunError(
-            finding,
-            "Training has diverged; the last checkpoint is intact. Lower the learning rate or the "
-            "weight of a term of this loss and start another run.",
-            self.run.path,
-        )
-
-    def _parameters(self, group: str) -> list[nn.Parameter]:
-        return [p for g in self.optimizers[group].param_groups for p in g["params"]]
-
-    def _clip(self, parameters: list[nn.Parameter]) -> float:
-        limit = self.config.clip_at if self.config.clip == "norm" else math.inf
-        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-        if self.config.clip == "value":
-            nn.utils.clip_grad_value_(parameters, self.config.clip_at)
-        return norm
-
-    def _optimizer(self, modules: Mapping[str, nn.Module]) -> torch.optim.Optimizer:
-        rates = dict(self.config.learning_rates)
-        groups = [
-            {"params": list(module.parameters()), "lr": rates.get(name, self.config.learning_rate)}
-            for name, module in modules.items()
-        ]
-        for group in groups:
-            group["initial_lr"] = group["lr"]
-        maker = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
-        return maker(
-            groups, betas=self.config.betas, weight_decay=self.config.weight_decay, fused=True
-        )
-
-    def _set_learning_rate(self, progress: float) -> None:
-        factor = 1.0
-        if self.config.schedule == "cosine":
-            factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * factor
 
     def _validate(self, valid: Cohort) -> dict[str, float]:
         self.model.eval()
@@ -320,8 +211,7 @@ class Trainer:
         self.model.load_state_dict(weights)
         self.average.load(checkpoint.with_prefix(tensors, "average"))
         self.average.updates = meta["updates"]
-        for group, optimizer in self.optimizers.items():
-            checkpoint.load_optimizer(optimizer, tensors, f"optimizer/{group}")
+        self.stepper.load(tensors)
         logger.info("resumed %s after epoch %d", self.run.path.name, meta["epoch"])
         return meta["history"]
 
@@ -335,25 +225,15 @@ class Trainer:
             "epoch": rows[-1]["epoch"],
             "updates": self.average.updates,
         }
-        if due and self._is_best(rows):
+        if due and is_best(rows, self.config):
             with self.average.applied():
                 weights = _prefixed("model", self.model.state_dict())
                 checkpoint.write(self.run.best(), weights, meta)
         tensors = _prefixed("model", self.model.state_dict())
         tensors |= _prefixed("average", self.average.state())
-        for group, optimizer in self.optimizers.items():
-            tensors |= checkpoint.optimizer_tensors(optimizer, f"optimizer/{group}")
+        tensors |= self.stepper.state()
         checkpoint.write(self.run.last(), tensors, {**meta, "history": rows})
         self.run.write_history(rows)
-
-    def _is_best(self, rows: list[dict]) -> bool:
-        if self.config.selection == "last":
-            return True
-        name = f"valid_{self.config.selection}"
-        scores = [row[name] for row in rows if name in row]
-        earlier = [score for score in scores[:-1] if not math.isnan(score)]
-        limit = min(earlier, default=math.inf) * (1 + self.config.selection_tolerance)
-        return not math.isnan(scores[-1]) and scores[-1] < limit
 
     def _cohort_card(self, train: Cohort) -> dict:
         """Say what maps the weights come from: simulated ones stay simulated for good."""
@@ -365,6 +245,22 @@ class Trainer:
         silent = not self.progress or not self._writes
         name = f"{self.run.config['family']} {self.run.config['stage']}"
         return tqdm(total=epochs, initial=done, desc=name, unit="epoch", disable=silent)
+
+
+def is_best(rows: Sequence[Mapping[str, float]], config: TrainConfig) -> bool:
+    """Tell whether the last of the epochs gives the weights to keep as best.
+
+    Args:
+        rows: The history so far, with the validation scores of its epochs.
+        config: By which score one selects, and with what tolerance.
+    """
+    if config.selection == "last":
+        return True
+    name = f"valid_{config.selection}"
+    scores = [row[name] for row in rows if name in row]
+    earlier = [score for score in scores[:-1] if not math.isnan(score)]
+    limit = min(earlier, default=math.inf) * (1 + config.selection_tolerance)
+    return not math.isnan(scores[-1]) and scores[-1] < limit
 
 
 @contextlib.contextmanager

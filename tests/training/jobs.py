@@ -18,6 +18,7 @@ from csegsynth_kit.models.ldm_config import LDMObjective
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.training.feed import Feed
 from csegsynth_kit.training.runs import Run
+from csegsynth_kit.training.stepper import Stepper
 from csegsynth_kit.training.trainer import Trainer
 from tests.toy import TOY_GRID
 
@@ -127,19 +128,19 @@ def kill_in_the_middle(epoch: int, step: int) -> None:
 def first_gradient_norms(cohort_path: Path, runs: Path) -> dict[str, float]:
     """Gradient norm of every family's groups in the first step, before any weight has moved."""
     norms: dict[str, float] = {}
-    original = Trainer._step
+    original = Stepper.step
 
     def recording(self, group):
         norm = original(self, group)
         norms.setdefault(f"{self.model.config.family} {group}", norm)
         return norm
 
-    Trainer._step = recording
+    Stepper.step = recording
     try:
         for family in FAMILIES:
             train(cohort_path, runs, whole_preset(family))
     finally:
-        Trainer._step = original
+        Stepper.step = original
     return norms
 
 

@@ -31,7 +31,7 @@ def watched(cohort_path, runs, look, **training):
     run = Run.open(runs, family="csegsynth", stage="finetune", preset=chosen)
     model = build(chosen.model, Features.fit(cohort.table, cohort.feature_columns))
     trainer = Trainer(model, chosen.finetune, run, device="cpu", progress=False)
-    for group, optimizer in trainer.optimizers.items():
+    for group, optimizer in trainer.stepper.optimizers.items():
         optimizer.register_step_pre_hook(lambda o, *_, group=group: look(group, o))
     return trainer.fit(cohort), model.groups()
 

@@ -15,11 +15,13 @@ from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
 from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
 from csegsynth_kit.training.feed import Feed, Share
 from csegsynth_kit.training.runs import METHOD, Run, load_model
-from csegsynth_kit.training.trainer import Trainer
+from csegsynth_kit.training.stepper import Stepper
+from csegsynth_kit.training.trainer import Trainer, is_best
 from tests.toy import toy_cohort
 from tests.training.jobs import (
     first_gradient_norms,
@@ -276,12 +278,10 @@ def test_the_best_weights_are_the_averaged_ones(cohort_path, tmp_path):
         (0.01, [math.nan, 1.0, math.nan], [False, True, False]),
     ],
 )
-def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores, best, tmp_path):
-    chosen = toy_preset(selection="energy_score", selection_tolerance=tolerance)
-    run = Run.open(tmp_path, family="csegsynth", stage="pretrain", preset=chosen)
-    trainer = Trainer(build(chosen.model), chosen.pretrain, run, device="cpu", progress=False)
+def test_the_best_checkpoint_is_the_last_within_the_tolerance(tolerance, scores, best):
+    config = TrainConfig(epochs=1, selection="energy_score", selection_tolerance=tolerance)
     rows = [{"valid_energy_score": score} for score in scores]
-    assert [trainer._is_best(rows[:n]) for n in range(1, len(rows) + 1)] == best
+    assert [is_best(rows[:n], config) for n in range(1, len(rows) + 1)] == best
 
 
 @pytest.mark.parametrize("ema", [0.9, 0.0])
@@ -338,8 +338,8 @@ def test_a_step_moves_nobody_elses_weights(family, cohort_path, tmp_path):
     groups = model.groups()
     for group, terms in model.losses(batch, rng, step=0):
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        trainer._backward(group, terms, 1.0)
-        trainer._step(group)
+        trainer.stepper.backward(group, terms, 1.0)
+        trainer.stepper.step(group)
         moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
         own = {f"{m}.{n}" for m in groups[group] for n, _ in getattr(model, m).named_parameters()}
         assert moved
@@ -417,7 +417,7 @@ def test_a_finished_run_is_not_trained_again(cohort_path, finished, monkeypatch)
     def fail(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr(Stepper, "step", fail)
     run = train(cohort_path, finished.path.parent)
     assert run.path == finished.path
 
