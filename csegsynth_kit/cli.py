@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = _parser().parse_args(arguments)
     # Loaded only now: --help and a mistyped option should not wait seconds for torch.
-    commands = importlib.import_module("csegsynth_kit.commands")
+    command = importlib.import_module(f"csegsynth_kit.commands.{options.command}")
     try:
-        getattr(commands, f"{options.command}_command")(options)
+        command.run(options)
     except CsegsynthError as error:
         print(f"csegsynth: {error}", file=sys.stderr)
         return 2

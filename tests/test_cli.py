@@ -1,4 +1,4 @@
-import argparse
+import importlib
 import os
 from pathlib import Path
 from typing import get_args
@@ -8,6 +8,9 @@ import pytest
 
 from csegsynth_kit import cli, commands
 from csegsynth_kit.analysis import generate
+from csegsynth_kit.commands import generate as generate_command
+from csegsynth_kit.commands import run as run_command
+from csegsynth_kit.commands import train as train_command
 from csegsynth_kit.data.readers.base import Layout
 from csegsynth_kit.maps import GRIDS
 from csegsynth_kit.models import FAMILIES
@@ -33,14 +36,21 @@ def test_choices_are_those_of_the_library():
     assert set(cli._FAMILIES) == set(FAMILIES)
 
 
-def test_every_command_exists(monkeypatch):
-    monkeypatch.setattr(argparse.ArgumentParser, "error", lambda *_: None)
-    for name in ("prepare", "simulate", "run", "generate", "train", "plan", "studio"):
-        assert callable(getattr(commands, f"{name}_command"))
-
-
-def test_every_option_of_every_command_is_explained():
+@pytest.fixture(scope="module")
+def parsers():
     (found,) = (a for a in cli._parser()._actions if a.dest == "command")
+    return found
+
+
+def test_every_command_exists(parsers):
+    there = {path.stem for path in Path(commands.__file__).parent.glob("[!_]*.py")}
+    assert there == set(parsers.choices)
+    for name in there:
+        assert callable(importlib.import_module(f"csegsynth_kit.commands.{name}").run)
+
+
+def test_every_option_of_every_command_is_explained(parsers):
+    found = parsers
     bare = {
         (name, action.dest)
         for name, parser in found.choices.items()
@@ -153,8 +163,8 @@ def test_the_packaged_questions_explain_their_abbreviations(capsys):
     ],
 )
 def test_no_work_begins_for_a_place_that_can_hold_no_folder(tmp_path, capsys, monkeypatch, words):
-    for name in ("load_cohort", "run_series"):
-        monkeypatch.setattr(commands, name, None)
+    monkeypatch.setattr(train_command, "load_cohort", None)
+    monkeypatch.setattr(run_command, "run_series", None)
     monkeypatch.setattr(studio_server, "find_spec", lambda name: True)
     file = tmp_path / "file"
     file.write_text("mine")
@@ -166,7 +176,7 @@ def test_no_work_begins_for_a_place_that_can_hold_no_folder(tmp_path, capsys, mo
 def test_a_place_that_can_hold_no_folder_is_refused_before_anything_is_drawn(
     tmp_path, capsys, monkeypatch, below
 ):
-    monkeypatch.setattr(commands, "open_model", None)
+    monkeypatch.setattr(generate_command, "open_model", None)
     file = tmp_path / "file"
     file.write_text("mine")
     assert cli.main(["generate", "--person", "{}", "--out", str(file / below)]) == 2
@@ -189,7 +199,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_trained_and_generates(family, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "preset", lambda family, _: toy_preset(family, epochs=1))
+    monkeypatch.setattr(train_command, "preset", lambda family, _: toy_preset(family, epochs=1))
     toy_cohort(tmp_path / "cohort", 40)
     toy_cohort(tmp_path / "young", 24, seed=1)
     common = ["train", "--family", family, "--out", str(tmp_path / "runs")]
@@ -206,7 +216,7 @@ def test_every_family_is_trained_and_generates(family, tmp_path, monkeypatch, ca
 @pytest.fixture
 def fine_tune(tmp_path, monkeypatch):
     """Fine-tune a toy from a run folder, on people of its own; return the exit status."""
-    monkeypatch.setattr(commands, "preset", lambda family, _: toy_preset(family, epochs=1))
+    monkeypatch.setattr(train_command, "preset", lambda family, _: toy_preset(family, epochs=1))
     toy_cohort(tmp_path / "cohort", 40)
     arguments = ["train", "--stage", "finetune", "--cohort", str(tmp_path / "cohort")]
     out = ["--out", str(tmp_path / "fitted")]
@@ -250,11 +260,20 @@ def test_a_world_of_one_is_trained_without_others(rank, fine_tune, tmp_path, mon
     assert fine_tune(base.path) == 0
 
 
-def test_a_world_of_several_needs_torchrun(fine_tune, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.delenv("RANK", raising=False)
+@pytest.mark.parametrize(
+    ("told", "untold"),
+    [
+        (["MASTER_ADDR", "MASTER_PORT"], "RANK do not tell"),
+        (["RANK", "MASTER_PORT"], "MASTER_ADDR do not tell"),
+    ],
+)
+def test_a_world_of_several_needs_torchrun(told, untold, fine_tune, tmp_path, monkeypatch, capsys):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("WORLD_SIZE", *told):
+        monkeypatch.setenv(name, "4")
     assert fine_tune(tmp_path) == 2
-    assert "WORLD_SIZE is 4, but RANK" in (error := capsys.readouterr().err)
+    assert f"WORLD_SIZE is 4, but {untold}" in (error := capsys.readouterr().err)
     assert "torchrun --nproc-per-node" in error
 
 
@@ -269,7 +288,7 @@ def test_a_world_of_several_needs_torchrun(fine_tune, tmp_path, monkeypatch, cap
 def test_the_series_takes_every_family(given, expected, tmp_path, monkeypatch):
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "run_series", lambda *args, **more: calls.append((args, more)))
+    monkeypatch.setattr(run_command, "run_series", lambda *args, **more: calls.append((args, more)))
     notebooks = Path(__file__).parents[1] / "notebooks"
     assert cli.main(["run", *given, "--notebooks", str(notebooks)]) == 0
     (((_, out, _), more),) = calls

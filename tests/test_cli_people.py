@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from csegsynth_kit import cli, commands
+from csegsynth_kit import cli
+from csegsynth_kit.commands import generate as command
 from csegsynth_kit.training import pretrained
 from tests.models_for_tests import started_model
 from tests.toy import toy_cohort
@@ -26,7 +27,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def generate(model, monkeypatch, tmp_path):
     """Run the command with some options; other folders have other names."""
-    monkeypatch.setattr(commands, "open_model", lambda run: model)
+    monkeypatch.setattr(command, "open_model", lambda run: model)
 
     def run(*options, out="out"):
         return cli.main(["generate", *map(str, options), "--out", str(tmp_path / out)])
@@ -97,7 +98,7 @@ def test_more_draws_of_a_name_are_refused_before_they_are_drawn(
     for i, who in enumerate([("--person", "{}", "--name", "x"), ("--participants", table("p1"))]):
         assert generate(*who, "--n", first, out=str(i)) == 0
     written = (tmp_path / "0" / "volumes.tsv").read_text()
-    monkeypatch.setattr(commands, "generate", None)
+    monkeypatch.setattr(command, "generate", None)
     for i, who in enumerate([("--person", "{}", "--name", "x"), ("--participants", table("p1"))]):
         capsys.readouterr()
         assert generate(*who, "--n", then, out=str(i)) == 2
@@ -148,7 +149,7 @@ def test_only_the_first_of_many_open_questions_are_named(tmp_path, capsys):
 def test_ids_that_look_like_a_draw_of_another_are_refused_before_any_is_drawn(
     generate, tmp_path, capsys, monkeypatch, n
 ):
-    monkeypatch.setattr(commands, "generate", None)
+    monkeypatch.setattr(command, "generate", None)
     path = tmp_path / "people.tsv"
     path.write_text("id\tage\nx\t30\nxdraw01\t40\n")
     assert generate("--participants", path, "--n", n) == 2

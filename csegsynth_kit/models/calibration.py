@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import Lasso, LassoCV
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from torch import Tensor
 
 from csegsynth_kit.data.folds import folds_of
@@ -75,6 +73,10 @@ def volume_target(
         curved: Features that enter squared as well. They are not penalized, because they surely
             tell something: shrunk slopes of age would make trajectories flat.
     """
+    # Not at the top: generating fits nothing, and should not wait a second for scikit-learn.
+    from sklearn.linear_model import Lasso, LassoCV
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+
     expanded = with_powers(features, curved, 2)
     x, y = expanded.cpu().double().numpy(), volumes.cpu().double().numpy()
     scale = np.ones(x.shape[1])

@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 from torch import Tensor
 
-Sampler = Literal["ddpm", "ddim", "rflow"]
+from csegsynth_kit.models.ldm_config import Sampler
+
 Number = TypeVar("Number", float, Tensor)
 Predict = Callable[[Tensor, Tensor], Tensor]
 

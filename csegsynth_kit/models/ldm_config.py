@@ -6,7 +6,10 @@ from typing import ClassVar, Literal
 
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.maps import Grid
-from csegsynth_kit.models import diffusion, terms
+from csegsynth_kit.models import terms
+
+#: How noise becomes latents; see :func:`csegsynth_kit.models.diffusion.sample`.
+Sampler = Literal["ddpm", "ddim", "rflow"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class LDMConfig:
     reconstruction_loss: Literal["cross_entropy", "l1"] = "cross_entropy"
     critic_layers: int = 3
     critic_channels: int = 32
-    sampler: diffusion.Sampler = "rflow"
+    sampler: Sampler = "rflow"
     sampling_steps: int = 10
     guidance: float = 1.0
     noises: int = 1

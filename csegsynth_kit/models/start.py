@@ -5,9 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import Ridge, RidgeCV
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from torch import Tensor
 
 from csegsynth_kit.data.folds import folds_of
@@ -108,6 +105,9 @@ def start_from_regression(transform: CompactTransform, features: Tensor, codes: 
         features: (N, F).
         codes: (N, L) codes of the same participants' maps.
     """
+    # Not at the top: generating fits nothing, and should not wait a second for scikit-learn.
+    from sklearn.covariance import ledoit_wolf
+
     expanded = transform.expanded(features)
     slopes, intercepts = ridge(expanded, codes)
     transform.linear.weight.copy_(slopes)
@@ -130,6 +130,8 @@ def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Slopes (D, F) and intercepts (D,).
     """
+    from sklearn.linear_model import RidgeCV  # here as above
+
     fit = RidgeCV(_PENALTIES, alpha_per_target=True).fit(inputs.cpu(), targets.cpu())
     return torch.from_numpy(fit.coef_).to(targets), torch.from_numpy(fit.intercept_).to(targets)
 
@@ -149,6 +151,9 @@ def ridge_left_over(
     Returns:
         (N, D) targets less predictions, with the penalties that :func:`ridge` chooses.
     """
+    from sklearn.linear_model import Ridge, RidgeCV  # here as above
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+
     x, y = inputs.cpu().double().numpy(), targets.cpu().double().numpy()
     chosen = RidgeCV(_PENALTIES, alpha_per_target=True).fit(x, y).alpha_
     persons = range(len(x)) if persons is None else persons

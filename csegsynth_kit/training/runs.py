@@ -267,7 +267,7 @@ def model_from(
         path: Of the checkpoint, for messages.
         without: Parts (prefixes of tensor names) that may be missing, and then are not trained.
     """
-    _, config_type = FAMILIES[meta["family"]]
+    config_type = FAMILIES[meta["family"]]
     features = None if meta["features"] is None else Features.from_dict(meta["features"])
     model = build(from_dict(config_type, meta["model"]), features)
     own = model.state_dict()

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models import FAMILIES, build, family_class
 from csegsynth_kit.models.ldm_config import LDMObjective
 from csegsynth_kit.models.presets import Preset, preset
 from csegsynth_kit.training.feed import Feed
@@ -159,7 +159,7 @@ def train_unlike_the_first(rank: int, cohort: Path, folder: Path) -> None:
 
     Trainer._writes = True
     for chosen in (restarting_preset(epochs=2), toy_preset("cldm")):
-        family, _ = FAMILIES[chosen.model.family]
+        family = family_class(chosen.model.family)
         for name in ("fit_statistics", "settle", "begin_epoch") if rank else ():
             setattr(family, name, otherwise(getattr(family, name)))
         train(cohort, folder / str(rank), chosen)

@@ -8,7 +8,7 @@ import torch
 
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
-from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models import build, family_class
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training import trainer as module
 from csegsynth_kit.training.runs import Run
@@ -84,7 +84,7 @@ def test_gradients_reach_the_optimizer_clipped(clip, cohort_path, tmp_path):
 
 @pytest.mark.parametrize("hide", [0.0, 1.0])
 def test_answers_are_hidden_from_the_model_as_configured(hide, cohort_path, tmp_path, monkeypatch):
-    flags, family = [], FAMILIES["csegsynth"][0]
+    flags, family = [], family_class("csegsynth")
     original = family.losses
 
     def looking(self, batch, rng, step):

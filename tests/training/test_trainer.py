@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from csegsynth_kit.data.cohort import load_cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError, RunError
-from csegsynth_kit.models import FAMILIES, build
+from csegsynth_kit.models import FAMILIES, build, family_class
 from csegsynth_kit.models.presets import TrainConfig
 from csegsynth_kit.training import checkpoint
 from csegsynth_kit.training.average import Average
@@ -469,7 +469,7 @@ def test_divergence_is_named_and_leaves_the_checkpoint(
                 terms = terms | {"odd": odd(self.generator.templates.weight)}
             yield group, terms
 
-    family = FAMILIES["csegsynth"][0]
+    family = family_class("csegsynth")
     original = family.losses
     monkeypatch.setattr(family, "losses", diverging)
     with pytest.raises(RunError, match=finding):
