@@ -15,6 +15,7 @@ from csegsynth_kit.data.participants import Participants, read_participants
 from csegsynth_kit.data.place import lies_on
 from csegsynth_kit.data.readers.base import IMAGE, Scan, read_sidecar
 from csegsynth_kit.data.readers.detect import Discovery, csf_definition
+from csegsynth_kit.data.tables import table_named
 from csegsynth_kit.errors import CohortError, ConfigError, MapError
 from csegsynth_kit.maps import Grid
 
@@ -125,7 +126,7 @@ def settle(
         text = "there is no table of participants, so the cohort has no features."
         findings.append(Finding("note", "cohort", "no-table", text))
     else:
-        answers, restored = _with_lost_zeros(answers, [scan.participant for scan in scans])
+        answers, restored = _with_ids_of_maps(answers, [scan.participant for scan in scans])
         findings += [*answers.findings, *restored]
         scans, noted = _with_answers(scans, answers, tables[0])
         findings += [
@@ -150,12 +151,16 @@ def settle(
     )
 
 
-def _with_lost_zeros(
+def _with_ids_of_maps(
     answers: Participants, ids: Sequence[str]
 ) -> tuple[Participants, list[Finding]]:
-    """Match ids that a spreadsheet took for numbers (1) with those of the maps (0001)."""
+    """Match ids that are numbers (1) with those of maps (0001, or as a known table means them)."""
+    known = table_named(answers.known)
+    numbered = known.numbered if known else ""
 
     def bare(i: str) -> str:
+        if numbered and (found := re.fullmatch(numbered, i)):
+            return f"sub-{found[1]}"
         return re.sub(r"^sub-0+(?=\d+$)", "sub-", i)
 
     counted, rows = Counter(map(bare, ids)), answers.frame.index
@@ -164,10 +169,10 @@ def _with_lost_zeros(
     if not lost:
         return answers, []
     first = next(iter(lost))
-    text = f"{len(lost)} ids lack the zeros of their maps, such as {first} for {lost[first]}."
+    text = f"{len(lost)} ids are taken for those of maps, such as {first} for {lost[first]}."
     persons = answers.persons.rename(lost).replace(lost)
     frame = answers.frame.rename(index=lost)
-    finding = Finding("doubt", "cohort", "lost-zeros", text)
+    finding = Finding("doubt", "cohort", "other-ids", text)
     return replace(answers, frame=frame, persons=persons), [finding]
 
 

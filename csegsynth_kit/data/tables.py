@@ -26,6 +26,8 @@ class KnownTable:
         units: Column to its unit.
         default_features: The features used unless the user chooses others; empty for all.
         left_out: Column to the reason for leaving it out.
+        numbered: Pattern of the ids that names of maps give, if the table has only their number,
+            the group.
     """
 
     name: str
@@ -37,6 +39,7 @@ class KnownTable:
     units: Mapping[str, str] = field(default_factory=dict)
     default_features: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    numbered: str = ""
 
     def names(self, columns: Iterable[str]) -> dict[str, str]:
         """Map columns that are known, however written, to the names used here."""
@@ -163,6 +166,7 @@ IXI = KnownTable(
         "DATE_AVAILABLE": "not a property of the person",
         "STUDY_DATE": "not a property of the person",
     },
+    numbered=r"sub-IXI0*(\d+)(?:Guys|HH|IOP)\w*",  # hospitals, as in IXI002-Guys-0828-T1
 )
 
 FCON1000 = KnownTable(
@@ -220,6 +224,11 @@ ORDERED_WORDS = (
     ("none", "mild", "moderate", "severe"),
     ("poor", "fair", "good", "very good", "excellent"),
 )
+
+
+def table_named(name: str) -> KnownTable | None:
+    """Return the known table of that name, or None."""
+    return next((table for table in KNOWN_TABLES if table.name == name), None)
 
 
 def identify(columns: set[str]) -> KnownTable | None:
