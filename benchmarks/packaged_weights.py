@@ -38,6 +38,7 @@ from csegsynth_kit.training.pretrained import (
     how_trained,
     load_pretrained,
     save_pretrained,
+    seen_by,
     split_digest,
 )
 
@@ -96,7 +97,10 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
     name = f"{name.lower()}-{study.preset.name}"
     _, meta = checkpoint.read(study.run(stage).best())
     epochs, batch = meta["epoch"] + 1, getattr(study.preset, stage).batch_size
-    asked = train.feature_columns if stage == "finetune" else ()
+    asked, before = (), {}
+    if stage == "finetune":
+        asked = train.feature_columns
+        before = {"pretraining": seen_by(*study.split("pretrain")[:2])}
     card = {
         "name": name,
         "statement": f"The weights '{name}' of the package have seen simulated people only.",
@@ -113,6 +117,7 @@ def write(study: Study, stage: str, name: str, folder: Path, scores: dict) -> No
             "steps": epochs * (len(train) // min(batch, len(train))),
             **how_trained(study.preset, study.family, stage, seed=study.seed),
             "split": split_digest(train, valid),
+            **before,
             "torch": torch.__version__,
         },
         "questions": [column.name for column in asked],

@@ -25,6 +25,7 @@ from csegsynth_kit.training.pretrained import (
     how_trained,
     pretrained_card,
     pretrained_names,
+    seen_by,
     trained_on,
 )
 from csegsynth_kit.training.runs import Run, Stage, warm_start
@@ -238,6 +239,10 @@ class Study:
         own = how_trained(self.preset, self.family, stage, seed=self.seed)
         if own != {key: card["training"].get(key) for key in own}:
             return False
+        if stage == "finetune":
+            before = seen_by(*self.split("pretrain")[:2])
+            if card["training"].get("pretraining") != before:
+                return False
         # A training that was begun goes before.
         if run.last().exists() or not trained_on(card, self.cohort(stage)):
             return False

@@ -76,6 +76,12 @@ def split_digest(train: Cohort, valid: Cohort) -> str:
     return fingerprint([list(train.ids), list(valid.ids)])
 
 
+def seen_by(train: Cohort, valid: Cohort) -> dict:
+    """Say for a card whom the pre-training that weights began from had seen."""
+    known = {key: train.provenance.get(key) for key in COHORT_CARD}
+    return {"cohort": known, "participants": len(train), "split": split_digest(train, valid)}
+
+
 def trained_on(card: Mapping, cohort: Cohort) -> bool:
     """Tell whether packaged weights were trained on this simulated cohort."""
     return card["training"]["cohort"] == {key: cohort.provenance.get(key) for key in COHORT_CARD}

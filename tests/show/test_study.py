@@ -15,6 +15,7 @@ from csegsynth_kit.training.pretrained import (
     pretrained_card,
     pretrained_names,
     save_pretrained,
+    seen_by,
     split_digest,
 )
 from csegsynth_kit.training.runs import METHOD
@@ -50,6 +51,8 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
         known = {key: study.cohort(stage).provenance.get(key) for key in COHORT_CARD}
         about = {"cohort": known, **how_trained(study.preset, study.family, stage, seed=0)}
         about["split"] = split_digest(*study.split(stage)[:2])
+        if stage == "finetune":
+            about["pretraining"] = seen_by(*study.split("pretrain")[:2])
         card = {"statement": "Toys.", "training": about}
         save_pretrained(study.run(stage), name, card, folder=folder)
     untrained = replace(study, out=tmp_path / "elsewhere")
@@ -63,6 +66,12 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
     assert study.origin() == "CSegSynth was trained in this series."
     with pytest.raises(RunError, match="is not trained yet"):
         replace(untrained, seed=1).model()  # of another seed, so of another split
+    toy_cohort(tmp_path / "others", 22, seed=2)
+    others = {"pretrain": tmp_path / "others"}
+    after_others = replace(study, out=tmp_path / "mine", cohorts=study.cohorts | others)
+    after_others.train("pretrain", progress=False)
+    with pytest.raises(RunError, match="is not trained yet"):
+        after_others.model()  # these weights began from another pre-training
     longer = toy_preset(epochs=2)
     faster = replace(study.preset, finetune=replace(study.preset.finetune, learning_rate=0.01))
     younger = replace(study.preset, pretrain=replace(study.preset.pretrain, learning_rate=0.01))

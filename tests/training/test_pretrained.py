@@ -335,6 +335,10 @@ def test_packaged_weights_load_without_a_network(name, monkeypatch):
     chosen = preset(card["family"], card["preset"])
     trained = how_trained(chosen, card["family"], card["stage"], seed=0)
     assert trained.items() <= card["training"].items()  # a study of that preset takes them
+    ancestor = pretrained_card("alpha-gan-small")["training"]
+    if model.conditional:
+        before = card["training"]["pretraining"]
+        assert before == {key: ancestor[key] for key in ("cohort", "participants", "split")}
     textured = getattr(model, "texture", None) is not None
     assert ("detail of the maps is random" if textured else "blurred") in card["not_for"]
     assert card["largest_change_ml"] < 2.0
