@@ -75,9 +75,10 @@ def test_no_file_is_longer_than_it_should_be():
 
 def test_nothing_is_pickled_and_no_device_is_fixed():
     forbidden = re.compile(r"\bpickle\b|weights_only=False|allow_pickle=True|\.cuda\(\)|\bprint\(")
-    wing = ROOT / "csegsynth_kit"
-    allowed = {wing / "cli.py", *(wing / "commands").glob("*.py")}  # speak at a terminal
-    for path in (ROOT / "csegsynth_kit").rglob("*.py"):
+    package = ROOT / "csegsynth_kit"
+    # These speak to a person at a terminal.
+    allowed = {package / "cli.py", *(package / "commands").glob("*.py")}
+    for path in package.rglob("*.py"):
         found = forbidden.findall(path.read_text())
         assert [f for f in found if f != "print(" or path not in allowed] == [], path
 

@@ -39,11 +39,11 @@ def _one_of_several() -> bool:
     world = int(os.environ.get("WORLD_SIZE") or 1)
     if world <= 1:
         return False
-    untold = [name for name in _TOLD if name not in os.environ]
-    if untold:
+    unset = [name for name in _TOLD if name not in os.environ]
+    if unset:
         raise ConfigError(
-            f"WORLD_SIZE is {world}, but {' and '.join(untold)} do not tell which of these "
-            "processes this is and where the others are",
+            f"WORLD_SIZE is {world}, but what tells which of these processes this is, and where "
+            f"the others are, is not set: {', '.join(unset)}",
             "Start several with torchrun --nproc-per-node N -m csegsynth_kit.cli train …, or unset "
             "WORLD_SIZE to train in one.",
         )

@@ -163,9 +163,14 @@ def _with_ids_of_maps(
             return f"sub-{found[1]}"
         return re.sub(r"^sub-0+(?=\d+$)", "sub-", i)
 
-    counted, rows = Counter(map(bare, ids)), answers.frame.index
-    theirs = {bare(i): i for i in ids if counted[bare(i)] == 1}
-    lost = {i: theirs[i] for i in rows if i not in ids and i in theirs and theirs[i] not in rows}
+    rows = answers.frame.index
+    of_maps, of_rows = Counter(map(bare, ids)), Counter(map(bare, rows))
+    theirs = {bare(i): i for i in ids if of_maps[bare(i)] == 1}
+    lost = {
+        i: theirs[bare(i)]
+        for i in rows
+        if i not in ids and bare(i) in theirs and of_rows[bare(i)] == 1
+    }
     if not lost:
         return answers, []
     first = next(iter(lost))

@@ -17,6 +17,7 @@ from csegsynth_kit.data.findings import Finding
 from csegsynth_kit.data.mend import mend_answers
 from csegsynth_kit.data.raw_table import read_table
 from csegsynth_kit.data.renaming import in_any_case, known_names
+from csegsynth_kit.data.repeats import join_repeats
 from csegsynth_kit.data.schema import Column, Kind, decide_features, type_column
 from csegsynth_kit.data.tables import ID_COLUMNS, identify, is_sensitive
 from csegsynth_kit.errors import TableError
@@ -171,6 +172,10 @@ def _read_all(paths: list[Path], id_column: str | None):
         findings += mended
         known = known or identify(set(raw.columns))
         raw = raw.set_index(_ids(raw, path, id_column)).drop(columns=_id_name(raw, path, id_column))
+        if known and known.repeats:
+            raw, joined = join_repeats(raw, known.left_out)
+            findings += joined
+        _require_once(raw.index, path)
         described |= _read_description(path.with_suffix(".json"))
         tables.append(raw)
     merged = tables[0]
@@ -224,7 +229,10 @@ def _ids(raw: pd.DataFrame, path: Path, id_column: str | None) -> pd.Index:
     if raw[name].isna().any():
         row = int(raw[name].isna().to_numpy().argmax()) + 2
         raise TableError(f"line {row} has no participant id", "Fill it in or remove the row.", path)
-    ids = pd.Index(participant_ids(list(raw[name]), path), name="participant_id")
+    return pd.Index(participant_ids(list(raw[name]), path), name="participant_id")
+
+
+def _require_once(ids: pd.Index, path: Path) -> None:
     repeated = sorted(set(ids[ids.duplicated()]))
     if repeated:
         raise TableError(
@@ -232,7 +240,6 @@ def _ids(raw: pd.DataFrame, path: Path, id_column: str | None) -> pd.Index:
             "Keep one row per participant; a session or retest needs an id of its own.",
             path,
         )
-    return ids
 
 
 def _read_description(path: Path) -> dict[str, dict]:

@@ -28,6 +28,7 @@ class KnownTable:
         left_out: Column to the reason for leaving it out.
         numbered: Pattern of the ids that names of maps give, if the table has only their number,
             the group.
+        repeats: Whether it is known to have several rows of some people.
     """
 
     name: str
@@ -40,6 +41,7 @@ class KnownTable:
     default_features: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     numbered: str = ""
+    repeats: bool = False
 
     def names(self, columns: Iterable[str]) -> dict[str, str]:
         """Map columns that are known, however written, to the names used here."""
@@ -166,7 +168,9 @@ IXI = KnownTable(
         "DATE_AVAILABLE": "not a property of the person",
         "STUDY_DATE": "not a property of the person",
     },
-    numbered=r"sub-IXI0*(\d+)(?:Guys|HH|IOP)\w*",  # hospitals, as in IXI002-Guys-0828-T1
+    # IXI002, and with hospital and number of the scan IXI002-Guys-0828-T1
+    numbered=r"sub-IXI0*(\d+)(?:(?:Guys|HH|IOP)\w*)?",
+    repeats=True,
 )
 
 FCON1000 = KnownTable(

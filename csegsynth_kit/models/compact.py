@@ -60,10 +60,9 @@ class CompactGenerator(nn.Module):
         for i, refine in enumerate(self.doublings, start=1):
             shares = (change + _resized(self.coarse_mean, change)).softmax(1)
             mean = average_pool(self.fine_mean.detach(), 2 ** (len(self.doublings) - i))
-            change = doubled(change) + shuffle_up(
-                refine(shares, shuffle_down(mean.softmax(1), 2)), 2
-            )
-        return change + self.fine_mean
+            detail = refine(shares, shuffle_down(mean.softmax(1), 2))
+            change = doubled(change).add_(shuffle_up(detail, 2))
+        return change.add_(self.fine_mean)
 
 
 class _Refinement(nn.Module):
@@ -102,7 +101,7 @@ class _Detail(nn.Module):
         """Map (N, T, X, Y, Z) shares and (1, 8 T, X, Y, Z) mean patches to (N, 8 T, X, Y, Z)."""
         shares = shares.contiguous(memory_format=torch.channels_last_3d)
         mean = mean.contiguous(memory_format=torch.channels_last_3d)
-        return self.spread(F.gelu(self.mix(F.gelu(self.gather(shares) + self.place(mean)))))
+        return self.spread(F.gelu(self.mix(F.gelu(self.gather(shares).add_(self.place(mean))))))
 
 
 class CompactTrunk(nn.Module):

@@ -32,6 +32,8 @@ _ROUNDS = 6
 _NOTHING, _FLAT = 1e-4, 1e-2
 #: Share of all pairs of voxels below which an autocorrelation is not trusted.
 _FEW_PAIRS = 0.05
+#: Voxels per slab in which fields are added where no gradients are wanted.
+_SLAB = 2
 
 
 def _precise(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -73,6 +75,14 @@ class Texture(nn.Module):
         """Undo the blur of logits and add fields, both (N, T, X, Y, Z)."""
         logits = logits.to(self.size.dtype)
         size = F.interpolate(self.size, size=self.shape, mode="trilinear")
+        if torch.is_grad_enabled() or logits.device.type != "cpu":
+            return self._added(logits, fields, size)
+        # Slab by slab, what one line of this leaves is still in the cache for the next.
+        slabs = zip(*(part.split(_SLAB, dim=2) for part in (logits, fields, size)), strict=True)
+        return torch.cat([self._added(*slab) for slab in slabs], dim=2)
+
+    @staticmethod
+    def _added(logits: Tensor, fields: Tensor, size: Tensor) -> Tensor:
         # Of the tissues between which a voxel is undecided.
         undecided = logits.softmax(1)
         undecided = undecided * (1 - undecided) + _NOTHING

@@ -4,6 +4,7 @@ State passes through files: every notebook opens the same study and finds what t
 it have written.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -224,8 +225,8 @@ class Study:
             number = {"pretrain": "02_pretraining", "finetune": "03_fine_tuning"}[stage]
             raise RunError(
                 "is not trained yet",
-                f"Run notebook {number} with family '{self.family}' first, or take preset 'small', "
-                "whose weights come with the package.",
+                f"Run notebook {number} with family '{self.family}' first, or take preset 'small' "
+                "with the embedded cohorts and seed 0, whose weights come with the package.",
                 run.path,
             )
         return run
@@ -239,15 +240,20 @@ class Study:
         own = how_trained(self.preset, self.family, stage, seed=self.seed)
         if own != {key: card["training"].get(key) for key in own}:
             return False
-        if stage == "finetune":
-            before = seen_by(*self.split("pretrain")[:2])
-            if card["training"].get("pretraining") != before:
-                return False
         # A training that was begun goes before.
         if run.last().exists() or not trained_on(card, self.cohort(stage)):
             return False
+        if stage == "finetune" and not self._began_like(card):
+            return False
         adopt(run, name, *self.split(stage)[:2])
         return True
+
+    def _began_like(self, card: Mapping) -> bool:
+        """Tell whether the pre-training here has seen whom that of packaged weights had."""
+        train, valid, _ = self.split("pretrain")
+        trained = self.run("pretrain").provenance()
+        here = not trained or trained["data"]["train"] == train.fingerprint
+        return here and card["training"].get("pretraining") == seen_by(train, valid)
 
 
 def embedded(grid: str) -> dict[str, tuple[str, int, int]]:

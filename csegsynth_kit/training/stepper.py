@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -90,7 +90,7 @@ class Stepper:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
-    def forget(self, names: Iterable[str]) -> None:
+    def forget(self, names: Collection[str]) -> None:
         """Drop the moments of parameters that were replaced: they mean nothing any more."""
         own = dict(self.model.named_parameters())
         for optimizer in self.optimizers.values():

@@ -375,6 +375,35 @@ def test_oasis_2_and_ixi_are_known(tmp_path):
     assert not {"ETHNIC_ID", "DOB", "STUDY_DATE"} & set(features_of(people))
 
 
+def test_ixi_repeats_people_and_their_rows_are_joined_where_they_agree(tmp_path):
+    ixi = tmp_path / "ixi.csv"
+    ixi.write_text(
+        'IXI_ID,"SEX_ID (1=m, 2=f)",HEIGHT,WEIGHT,ETHNIC_ID,STUDY_DATE,AGE\n'
+        "1,2,164,58,1,2005-11-29,35.8\n"
+        "2,1,0,77,0,2005-11-18,38.78\n"
+        "2,0,170,0,0,2006-01-01,\n"  # another date contradicts nothing
+        "219,1,180,80,1,2006-01-01,30\n"
+        "219,2,165,60,1,2006-01-01,50\n"
+        "3,0,0,0,0,,\n"
+        "3,0,0,0,0,,\n"
+        "12,1,175,70,1,2005-06-01,38.78\n"
+    )
+    people = read_participants(ixi)
+    assert list(people.frame.index) == ["sub-1", "sub-2", "sub-3", "sub-12"]
+    assert people.frame["sex"].fillna("unknown").tolist() == ["female", "male", "unknown", "male"]
+    assert people.frame.loc["sub-2", ["HEIGHT", "WEIGHT", "age"]].tolist() == [170, 77, 38.78]
+    told = {finding.code: finding.message for finding in people.findings}
+    assert "rows of 2 people" in told["joined-rows"]
+    assert told["contradicting-rows"].endswith("sub-219.")
+
+
+def test_other_tables_must_not_repeat_people(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("participant_id,age\n1,30\n1,0\n2,40\n")
+    with pytest.raises(TableError, match="more than once: sub-1"):
+        read_participants(table)
+
+
 # --- 1000 Functional Connectomes
 
 

@@ -483,21 +483,21 @@ def test_ids_that_lost_their_zeros_find_their_maps(tmp_path):
     assert "other-ids" in {finding.code for finding in cohort.findings()}
 
 
-def test_numbers_of_ixi_find_the_maps_that_it_names_otherwise(tmp_path):
-    maps = ("IXI002-Guys-0828-T1", "IXI012-HH-1211-T1", "IXI013-HH-1212-T1", "IXI013-HH-1212-T2")
-    for name in maps:
-        write_probseg(tmp_path / "maps", f"sub-{name.replace('-', '')}")
+@pytest.mark.parametrize("written", ["{}", "{:03d}", "IXI{:03d}"])
+def test_numbers_of_ixi_find_the_maps_that_it_names_otherwise(written, tmp_path):
+    for name in ("002Guys0828T1", "012HH1211T1", "013HH1212T1", "013HH1212T2", "014"):
+        write_probseg(tmp_path / "maps", f"sub-IXI{name}")
     table = tmp_path / "ixi.csv"
-    rows = ['IXI_ID,"SEX_ID (1=m, 2=f)",AGE', "2,2,35.8", "12,1,38.7", "13,1,46.7", "828,2,60"]
-    table.write_text("\n".join(rows))
+    people = {2: (2, 35.8), 12: (1, 38.7), 13: (1, 46.7), 14: (2, 50), 828: (2, 60)}
+    rows = [f"{written.format(i)},{sex},{age}" for i, (sex, age) in people.items()]
+    table.write_text("\n".join(['IXI_ID,"SEX_ID (1=m, 2=f)",AGE', *rows]))
     cohort = prepare(tmp_path / "maps", tmp_path / "out", participants=table, **FAST)
     # Two maps that mean 13 leave open which; 828 is a number of a scan.
-    assert cohort.table["age"].to_dict() == {
-        "sub-IXI002Guys0828T1": 35.8,
-        "sub-IXI012HH1211T1": 38.7,
-    }
+    ages = {"sub-IXI002Guys0828T1": 35.8, "sub-IXI012HH1211T1": 38.7, "sub-IXI014": 50}
+    assert cohort.table["age"].to_dict() == ages
     assert list(cohort.persons) == list(cohort.ids)
-    assert "2 ids are taken for those of maps" in (cohort.path / "report.md").read_text()
+    found = 2 if "IXI" in written else 3  # the last has its own name
+    assert f"{found} ids are taken for those of maps" in (cohort.path / "report.md").read_text()
 
 
 def test_ambiguous_zeros_are_not_guessed(tmp_path):

@@ -52,6 +52,19 @@ def test_fields_have_variance_1_and_the_covariance_of_their_waves():
     assert float(here @ there) == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_maps_without_gradients_are_those_with():
+    grid = Grid("odd", (13, 6, 10), (4.0, 3.0, 5.0), (1.0, 2.0, 3.0))  # the last slab is thinner
+    texture = Texture(grid, 1, WAVES)
+    texture.frequencies.copy_(torch.rand(WAVES, 3))
+    texture.size.copy_(2 * torch.rand_like(texture.size))
+    logits, amplitudes = torch.randn(2, 4, *grid.shape), drawn(2, texture)
+    whole = textured(texture, logits.requires_grad_(), amplitudes)
+    assert whole.requires_grad
+    with torch.no_grad():
+        slabs = textured(texture, logits, amplitudes)
+    torch.testing.assert_close(slabs, whole, rtol=1e-6, atol=1e-6)
+
+
 def test_before_it_is_fitted_it_changes_nothing():
     texture, logits = Texture(GRID, 2, WAVES), smooth_logits(3)
     assert torch.equal(textured(texture, logits, drawn(3, texture)), logits)

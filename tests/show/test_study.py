@@ -72,6 +72,8 @@ def test_packaged_weights_stand_in_for_a_training(study, tmp_path, monkeypatch):
     after_others.train("pretrain", progress=False)
     with pytest.raises(RunError, match="is not trained yet"):
         after_others.model()  # these weights began from another pre-training
+    with pytest.raises(RunError, match="is not trained yet"):
+        replace(after_others, cohorts=study.cohorts).model()  # whatever cohort is named now
     longer = toy_preset(epochs=2)
     faster = replace(study.preset, finetune=replace(study.preset.finetune, learning_rate=0.01))
     younger = replace(study.preset, pretrain=replace(study.preset.pretrain, learning_rate=0.01))
