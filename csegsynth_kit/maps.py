@@ -124,6 +124,17 @@ GRIDS = {
     "paper": Grid("paper", (80, 128, 128), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), "native"),
 }
 
+#: Maps to compute at once, at least and at most: enough to keep two cores busy.
+_AT_ONCE = (16, 64)
+#: Voxels of the maps computed at once, beyond the least: little enough for 2 GB at 2 mm.
+_VOXELS_AT_ONCE = 16 * 96 * 112 * 96
+
+
+def at_once(grid: Grid) -> int:
+    """How many maps of a grid to compute at a time, where there may be many."""
+    least, most = _AT_ONCE
+    return min(max(_VOXELS_AT_ONCE // math.prod(grid.shape), least), most)
+
 
 def grid_named(name: str) -> Grid:
     """Return the grid of that name, or raise ConfigError that lists the names."""

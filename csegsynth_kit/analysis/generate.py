@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -20,16 +19,12 @@ from csegsynth_kit.analysis.synthetic import (
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.participants import participant_id, participant_ids
 from csegsynth_kit.errors import ConfigError, TableError
-from csegsynth_kit.maps import SegmentationMaps, volumes_ml
+from csegsynth_kit.maps import SegmentationMaps, at_once, volumes_ml
 from csegsynth_kit.models import Family, Rng
 
 logger = logging.getLogger(__name__)
 
 People = Mapping | Sequence[Mapping] | pd.DataFrame
-#: Maps generated at once, at least and at most: enough to keep two cores busy.
-_CHUNKS = (16, 64)
-#: Voxels of the maps generated at once, beyond the least: little enough for 2 GB at 2 mm.
-_CHUNK_VOXELS = 16 * 96 * 112 * 96
 #: Most memory the maps of one call may take (GB); more is written to disk person by person.
 _MOST_GB = 4.0
 
@@ -239,9 +234,7 @@ def _stream(model: Family, table: pd.DataFrame | None, latents: Tensor) -> Itera
     if table is not None:
         inputs = torch.from_numpy(model.features.inputs(model.features.encode(table)))
         inputs = inputs.repeat_interleave(len(latents) // len(table), 0)
-    least, most = _CHUNKS
-    chunk = min(max(_CHUNK_VOXELS // math.prod(model.config.grid.shape), least), most)
-    for part in torch.arange(len(latents)).split(chunk):
+    for part in torch.arange(len(latents)).split(at_once(model.config.grid)):
         features = None if inputs is None else inputs[part].to(device)
         yield model.generate(latents[part].to(device), features)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from csegsynth_kit.constants import TISSUES
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import Grid
+from csegsynth_kit.maps import Grid, at_once
 from csegsynth_kit.models import compact, published, terms
 from csegsynth_kit.models.base import Family, Rng, TrainingSet
 from csegsynth_kit.models.calibration import calibrate, maps_drawn
@@ -276,5 +276,8 @@ class CodeFamily(Family):
 
     def _volumes_of_codes(self, codes: Tensor) -> Tensor:
         """Standardized volumes (N, 3) of codes and the latents' entries that follow them."""
-        logits = self.generator(codes[:, : self.code_length]).float()
-        return self.standardized_volumes(self.textured(logits, codes).softmax(1))
+        volumes = []
+        for some in codes.split(at_once(self.config.grid)):
+            logits = self.generator(some[:, : self.code_length]).float()
+            volumes.append(self.standardized_volumes(self.textured(logits, some).softmax(1)))
+        return torch.cat(volumes)

@@ -9,11 +9,8 @@ import torch
 from csegsynth_kit.data.cohort import Cohort
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import dequantize
+from csegsynth_kit.maps import at_once, dequantize
 from csegsynth_kit.models.base import Batch, Rng, TrainingSet
-
-#: Maps at a time where everybody's are gone through.
-CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,7 @@ class Feed:
                 f"with {accumulate} parts each",
                 "Use fewer processes, fewer parts or larger batches.",
             )
+        self._at_once = at_once(cohort.grid)
         self._quantized = torch.from_numpy(cohort.quantized()).to(device)
         self._volumes = torch.tensor(cohort.volumes.to_numpy(), dtype=torch.float32)
         self._features = features
@@ -91,7 +89,7 @@ class Feed:
         if self._features is not None:
             inputs = torch.from_numpy(self._features.inputs(self._encoded)).to(self._device)
         return TrainingSet(
-            lambda: (dequantize(part) for part in self._quantized.split(CHUNK)),
+            lambda: (dequantize(part) for part in self._quantized.split(self._at_once)),
             self._volumes.to(self._device),
             inputs,
             self._persons,

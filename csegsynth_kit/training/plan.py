@@ -16,10 +16,9 @@ import torch
 from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.parallel import available_bytes
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import Grid
+from csegsynth_kit.maps import Grid, at_once
 from csegsynth_kit.models import Config, build
 from csegsynth_kit.models.presets import Preset
-from csegsynth_kit.training.feed import CHUNK
 from csegsynth_kit.training.probe import Measured, measure, questionnaire
 from csegsynth_kit.training.runs import STAGES, Stage
 from csegsynth_kit.training.trainer import default_device
@@ -167,8 +166,8 @@ def cost(preset: Preset, stage: Stage, rates: Rates, *, participants: int) -> Co
     config, grid = getattr(preset, stage), preset.model.grid
     voxels, weights = math.prod(grid.shape), weight_bytes(preset, stage)
     ratio, batch = voxels / rates.voxels, min(config.batch_size, participants)
-    at_once = math.ceil(batch / config.accumulate)
-    waiting = (batch - at_once) * voxels * len(TISSUES) * _FLOAT * 4  # maps given and generated
+    part = math.ceil(batch / config.accumulate)
+    waiting = (batch - part) * voxels * len(TISSUES) * _FLOAT * 4  # maps given and generated
     per_epoch = participants // batch
     epochs = config.epochs or math.ceil(config.steps / per_epoch)
     step = config.accumulate * rates.step * max(1.0, weights / rates.weights)
@@ -188,7 +187,7 @@ def cost(preset: Preset, stage: Stage, rates: Rates, *, participants: int) -> Co
             "program": rates.program,
             "weights": weights,
             "start or batch": max(
-                _start_bytes(preset, participants), int(at_once * rates.memory * ratio) + waiting
+                _start_bytes(preset, participants), int(part * rates.memory * ratio) + waiting
             ),
             "cohort": participants * len(MEASURED) * voxels,
         },
@@ -200,8 +199,9 @@ def _start_bytes(preset: Preset, participants: int) -> int:
     numbers = getattr(preset.model, "numbers_to_start", lambda people: 0)(participants)
     if numbers == 0:
         return 0
-    at_once = min(CHUNK, participants) * len(TISSUES) * math.prod(preset.model.grid.shape)
-    return _FLOAT * (numbers + _COPIES * at_once)
+    grid = preset.model.grid
+    chunk = min(at_once(grid), participants) * len(TISSUES) * math.prod(grid.shape)
+    return _FLOAT * (numbers + _COPIES * chunk)
 
 
 def fitted(

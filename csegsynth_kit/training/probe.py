@@ -22,12 +22,12 @@ from csegsynth_kit.constants import MEASURED, TISSUES
 from csegsynth_kit.data.features import Features
 from csegsynth_kit.data.schema import Column
 from csegsynth_kit.errors import ConfigError
-from csegsynth_kit.maps import dequantize
+from csegsynth_kit.maps import at_once, dequantize
 from csegsynth_kit.models import Batch, Rng, TrainingSet, build
 from csegsynth_kit.models.config import to_dict
 from csegsynth_kit.models.memory import kept_memory
 from csegsynth_kit.models.presets import Preset
-from csegsynth_kit.training.feed import CHUNK, Share
+from csegsynth_kit.training.feed import Share
 from csegsynth_kit.training.runs import Run, Stage
 from csegsynth_kit.training.trainer import Trainer, default_device
 
@@ -129,7 +129,9 @@ def _start(trainer: Trainer, participants: int) -> TrainingSet:
     if model.conditional:
         inputs = torch.randn(participants, model.features.n_inputs, generator=generator)
         inputs = inputs.to(trainer.device)
-    training = TrainingSet(lambda: (dequantize(p) for p in maps.split(CHUNK)), volumes, inputs)
+    training = TrainingSet(
+        lambda: (dequantize(p) for p in maps.split(at_once(model.config.grid))), volumes, inputs
+    )
     model.fit_statistics(training)
     trainer.average.restart()
     return training

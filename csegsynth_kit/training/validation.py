@@ -6,11 +6,9 @@ from torch import Tensor
 
 from csegsynth_kit.constants import MEASURED
 from csegsynth_kit.data.cohort import Cohort
-from csegsynth_kit.maps import dequantize
+from csegsynth_kit.maps import at_once, dequantize
 from csegsynth_kit.models.base import Family, Rng
 from csegsynth_kit.models.losses import energy_score
-
-_CHUNK = 32
 
 
 @torch.no_grad()
@@ -56,7 +54,7 @@ def draw_volumes(model: Family, inputs: Tensor | None, *, draws: int, seed: int,
     half = Rng(seed, total=n, device=device).normal((draws + 1) // 2, *model.latent_shape)
     latents = torch.cat([half, -half], dim=1)[:, :draws]
     volumes = []
-    for part in torch.arange(n).split(max(1, _CHUNK // draws)):
+    for part in torch.arange(n).split(max(1, at_once(model.config.grid) // draws)):
         features = None
         if inputs is not None:
             features = inputs[part.to(device)].repeat_interleave(draws, 0)
@@ -82,7 +80,7 @@ def _inputs(model: Family, cohort: Cohort) -> Tensor | None:
 
 def _reconstruction_error(model: Family, cohort: Cohort, inputs: Tensor | None) -> dict[str, float]:
     errors, quantized = [], torch.from_numpy(cohort.quantized())
-    for part in torch.arange(len(quantized)).split(_CHUNK):
+    for part in torch.arange(len(quantized)).split(at_once(model.config.grid)):
         maps = dequantize(quantized[part].to(model.volume_mean_ml.device))
         rendered = model.reconstruct(maps, None if inputs is None else inputs[part])
         if rendered is None:

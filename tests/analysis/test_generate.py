@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from csegsynth_kit import maps as maps_module
 from csegsynth_kit.analysis import generate as module
 from csegsynth_kit.analysis.generate import (
     generate,
@@ -54,7 +55,7 @@ def maps_of(maps):
 def test_an_id_is_the_same_individual_in_any_table(model, monkeypatch):
     table = people("sub-a", "sub-b", "sub-c")
     whole = maps_of(generate(model, table, n=2, seed=5, by_id=True))
-    monkeypatch.setattr(module, "_CHUNKS", (1, 1))
+    monkeypatch.setattr(maps_module, "_AT_ONCE", (1, 1))
     parts = [table.iloc[::-1], table.iloc[1:2], table.rename(index=lambda i: i[4:])]
     for part in parts:
         for label, found in maps_of(generate(model, part, n=2, seed=5, by_id=True)).items():
@@ -200,7 +201,7 @@ def test_too_many_maps_for_memory_are_refused(model, monkeypatch):
 def test_maps_in_parts_are_those_at_once(model, monkeypatch):
     people = [{"age": 30}, {"age": 50, "sex": "male"}, {"age": 80}]
     whole = generate(model, people, n=2, seed=4)
-    monkeypatch.setattr(module, "_CHUNKS", (1, 4))
+    monkeypatch.setattr(maps_module, "_AT_ONCE", (1, 4))
     parts = list(stream_maps(model, people, n=2, seed=4))
     assert len(parts) > 1
     torch.testing.assert_close(torch.cat([p.probabilities for p in parts]), whole.probabilities)

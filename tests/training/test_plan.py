@@ -14,7 +14,7 @@ from csegsynth_kit.models.presets import PRESETS, preset
 from csegsynth_kit.training import plan, probe
 from csegsynth_kit.training.probe import Measured, measure, questionnaire
 from csegsynth_kit.training.runs import STAGES
-from csegsynth_kit.training.trainer import Trainer
+from csegsynth_kit.training.stepper import Stepper
 from tests.training.jobs import toy_preset
 
 MB = 10**6
@@ -170,7 +170,7 @@ def test_a_step_costs_the_mean_over_phases_and_drawing_that_of_a_map(monkeypatch
 
     monkeypatch.setattr(probe, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr(Trainer, "steps", step)
+    monkeypatch.setattr(Stepper, "batch", step)
     monkeypatch.setattr(Family, "generate", generate)
     measured = measure(toy_preset("cldm"), "pretrain", batches=(1, 2), steps=9)
     assert [m.seconds for m in measured] == pytest.approx([(5 * 1.0 + 4 * 3.0) / 9] * 2)
