@@ -133,13 +133,16 @@ def write_index(out: Path, parameters: Mapping[str, Scalar], failure: str = "") 
 
 
 def _statements(out: Path) -> str:
-    """Say what the models of this series were trained on."""
-    files = sorted(out.glob("models/*/provenance.json"))
-    cohorts = [json.loads(file.read_text(encoding="utf-8")).get("cohort", {}) for file in files]
-    said = dict.fromkeys(
-        c.get("statement") or f"Segmentations of {c.get('source')}." for c in cohorts
-    )
-    return "".join(f"<p><strong>{html.escape(text)}</strong></p>" for text in said)
+    """Say what the models of this series were trained on; by stage, where that differs."""
+    said: dict[str, dict[str, None]] = {"Pre-training": {}, "Fine-tuning": {}}
+    for file in sorted(out.glob("models/*/provenance.json")):
+        cohort = json.loads(file.read_text(encoding="utf-8")).get("cohort", {})
+        stage = "Pre-training" if "-pretrain-" in file.parent.name else "Fine-tuning"
+        said[stage][cohort.get("statement") or f"Segmentations of {cohort.get('source')}."] = None
+    begun = [" ".join(texts) for texts in said.values() if texts]
+    if len(set(begun)) > 1:
+        begun = [f"{stage}: {' '.join(texts)}" for stage, texts in said.items()]
+    return "".join(f"<p><strong>{html.escape(t)}</strong></p>" for t in dict.fromkeys(begun))
 
 
 def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) -> None:
@@ -158,7 +161,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, Scalar]) ->
         # papermill's own cell with the parameters counts too.
         number = error.exec_count - (1 if parameters and error.exec_count > 2 else 0)
         raise SeriesError(
-            f"cell {number} of {notebook.name} failed: {error.ename}: {error.evalue}",
+            f"cell {number} of {notebook.name} failed: {error.ename}: {error.evalue.rstrip('.')}",
             f"The traceback is in {executed}.",
             notebook,
         ) from error

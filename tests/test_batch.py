@@ -54,13 +54,19 @@ def test_parameters_arrive_and_the_report_links_what_ran(folder, tmp_path):
 
 
 def test_the_report_says_what_models_were_trained_on(tmp_path):
-    for name, said in (("a", {"statement": "Not <real>."}), ("b", {"source": "/mine"})):
+    simulated, mine = {"statement": "Not <real>."}, {"source": "/mine"}
+    for name, said in (("x-pretrain-1", simulated), ("x-finetune-1", mine)):
         (tmp_path / "models" / name).mkdir(parents=True)
         provenance = json.dumps({"cohort": said})
         (tmp_path / "models" / name / "provenance.json").write_text(provenance)
     text = write_index(tmp_path, {}).read_text()
-    assert "Not &lt;real&gt;." in text
-    assert "Segmentations of /mine." in text
+    assert "<strong>Pre-training: Not &lt;real&gt;.</strong>" in text
+    assert "<strong>Fine-tuning: Segmentations of /mine.</strong>" in text
+    (tmp_path / "models" / "x-finetune-1" / "provenance.json").write_text(
+        json.dumps({"cohort": simulated})
+    )
+    text = write_index(tmp_path, {}).read_text()
+    assert text.count("<strong>Not &lt;real&gt;.</strong>") == 1
 
 
 def test_notebooks_run_once_for_each_family_where_they_depend_on_it(tmp_path):

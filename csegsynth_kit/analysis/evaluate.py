@@ -26,7 +26,12 @@ from csegsynth_kit.models import Family
 BEST_POSSIBLE = "best possible"
 #: Of which half are independent, and two independent draws are the least that have a spread.
 _LEAST_DRAWS = 3
-_WORDS = {"better": "beats", "tie": "ties with", "worse": "loses to"}
+_WORDS = {
+    "better": "beats",
+    "tie": "ties with",
+    "worse": "loses to",
+    "too few": "cannot be told, from so few people, to be better or worse than",
+}
 
 
 @dataclass(frozen=True)

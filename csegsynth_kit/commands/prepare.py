@@ -23,4 +23,6 @@ def run(options: argparse.Namespace) -> None:
     )
     style()
     save(doctor_figure(cohort), cohort.path / "report.png")
-    print(f"{cohort.path}: {len(cohort)} participants; see report.md")
+    excluded = {finding["subject"] for finding in cohort.provenance["excluded"]}
+    without = f", {len(excluded)} left out" if excluded else ""
+    print(f"{cohort.path}: {len(cohort)} participants{without}; see report.md")

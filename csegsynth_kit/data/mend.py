@@ -85,6 +85,7 @@ def mend_answers(
     if answers.name == "age":
         answers, described = _in_years(answers, described, findings)
         _check_age(answers, path)
+        findings += _named_ages(answers, levels)
     return answers, described, findings
 
 
@@ -186,7 +187,8 @@ def _odd_cells(answers: pd.Series, findings: list, *, numeric: bool) -> pd.Serie
     odd = numbers.isna()
     words = odd & answered.str.contains(r"[^\W\d_]")
     changed = int((odd | commas | bounds).sum())
-    coded = words.any() and numbers.nunique() <= _MOST_CODES
+    codes = numbers.nunique() <= _MOST_CODES and (numbers.dropna() % 1 == 0).all()
+    coded = words.any() and codes and answers.name != "age"
     accidents = odd.mean() <= 1 - _MOSTLY and not coded
     if not changed or not (accidents or numeric):
         return answers
@@ -225,6 +227,19 @@ def _odd_names(answers: pd.Series, named: list[str], findings: list) -> pd.Serie
         return answers
     where = answers.index.isin(answered.index[odd])
     return set_missing(answers, where, f"for only {', '.join(named)} are known", "doubt", findings)
+
+
+def _named_ages(answers: pd.Series, levels: Mapping[str, str]) -> list[Finding]:
+    """Doubt ages that are no numbers and that no .json describes: most often, few cells are odd."""
+    answered = answers.dropna().astype(str)
+    odd = answered[pd.to_numeric(answered, errors="coerce").isna()]
+    if levels or odd.empty:
+        return []
+    text = (
+        f"{len(odd)} of {len(answered)} ages are no numbers ({odd.iloc[0]!r} of {odd.index[0]}), "
+        "so that age is no number here. Correct them, or write n/a."
+    )
+    return [Finding("doubt", "column age", "no-numbers", text)]
 
 
 def _check_age(answers: pd.Series, path: Path) -> None:

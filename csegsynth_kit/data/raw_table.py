@@ -93,10 +93,14 @@ def _with_points(raw: pd.DataFrame, *, expected: bool) -> tuple[pd.DataFrame, li
 
 
 def _points(answers: pd.Series) -> pd.Series:
-    """Write decimal commas as points, where most of a column becomes numbers by it."""
+    """Write decimal commas as points, where most of what has digits becomes numbers by it.
+
+    A cell without digits, such as - or k.A., is what stands for no answer as often as not.
+    """
     commas = answers.str.match(_DECIMAL_COMMA, na=False)
     mended = answers.where(~commas, answers.str.replace(",", "."))
-    numbers = pd.to_numeric(mended.dropna(), errors="coerce")
+    told = mended.dropna()
+    numbers = pd.to_numeric(told[told.str.contains(r"\d")], errors="coerce")
     return mended if commas.any() and numbers.notna().mean() >= _MOSTLY else answers
 
 

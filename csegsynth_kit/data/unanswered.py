@@ -31,6 +31,7 @@ _FAR_FROM_ZERO = 10.0
 _ONE = (
     r"(missing|unknown|refused|no (answer|response|data)|don'?t know|(declined|refused) to answer"
     r"|prefer(s|red)? not to (answer|say|disclose)|missing (data|value|answer)|n/?a"
+    r"|k\. ?a\.|keine angabe|unbekannt|non renseigné|inconnu|desconocido"
     r"|(not|un)[ -]?(administered|answered|available|applicable|assessed|recorded|reported"
     r"|specified|disclosed))( *\(.*\))?"
 )

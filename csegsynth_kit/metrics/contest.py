@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from csegsynth_kit.metrics.resampling import FEWEST_PERSONS
 from csegsynth_kit.metrics.volumes import SCORED, resamples, shares_of, with_brain
 
 _RATIO = ["ratio", "ratio_low", "ratio_high"]
@@ -36,12 +37,14 @@ def mae_ratios(
         One row per ``model`` of ``of``, per ``reference`` among all others, and per tissue
         (and the brain): ``ratio`` of their mean absolute errors, below 1 where the model errs
         less, its 95 % interval ``ratio_low`` and ``ratio_high``, ``n``, and a ``verdict``:
-        ``better``, ``worse``, or ``tie`` if the interval holds 1.
+        ``better``, ``worse``, ``tie`` if the interval holds 1, or ``too few`` with less than
+        five persons, whose resamples are too alike for an interval.
     """
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
     errors = _resampled_errors(predictions, truth, rows)
+    n = len(truth if persons is None else np.unique(persons))
     compared = [
-        _compared(errors[model], errors[reference]).assign(model=model, reference=reference)
+        _compared(errors[model], errors[reference], n).assign(model=model, reference=reference)
         for model in of
         for reference in predictions
         if reference != model
@@ -77,12 +80,15 @@ def winners(
     """
     rows = resamples(len(truth), times=times, seed=seed, persons=persons)
     errors = _resampled_errors(predictions, truth, rows)
+    n = len(truth if persons is None else np.unique(persons))
     table = []
     for i, tissue in enumerate(SCORED):
         mae = {name: error[0, i] for name, error in errors.items()}
         winner = min(mae, key=mae.__getitem__)
         others = {name: error for name, error in errors.items() if name != winner}
-        verdicts = {n: _compared(e, errors[winner])["verdict"][i] for n, e in others.items()}
+        verdicts = {
+            name: _compared(e, errors[winner], n)["verdict"][i] for name, e in others.items()
+        }
         ties = "; ".join(name for name, verdict in verdicts.items() if verdict != "worse")
         row = {"tissue": tissue, "winner": winner, "mae_ml": mae[winner], "ties": ties}
         table.append({**row, "n": len(truth)})
@@ -100,12 +106,14 @@ def _resampled_errors(
     }
 
 
-def _compared(errors: np.ndarray, others: np.ndarray) -> pd.DataFrame:
-    """Compare two predictors by what :func:`_resampled_errors` tells of them."""
+def _compared(errors: np.ndarray, others: np.ndarray, persons: int) -> pd.DataFrame:
+    """Compare two predictors by what :func:`_resampled_errors` of so many persons tells."""
     with np.errstate(divide="ignore", invalid="ignore"):  # A perfect predictor errs by 0.
         ratios = errors / others
     # Without interpolation, the interval of the inverse ratio is the inverse interval.
     low, high = np.percentile(ratios[1:], [2.5, 97.5], axis=0, method="nearest")
     verdict = np.where(high < 1, "better", np.where(low > 1, "worse", "tie"))
+    if persons < FEWEST_PERSONS:
+        low, high, verdict = np.nan, np.nan, "too few"
     columns = dict(zip(_RATIO, (ratios[0], low, high), strict=True))
     return pd.DataFrame({"tissue": list(SCORED), **columns, "verdict": verdict})

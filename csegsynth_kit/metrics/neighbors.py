@@ -8,7 +8,7 @@ from csegsynth_kit.errors import ConfigError
 from csegsynth_kit.metrics.compare import Floor
 from csegsynth_kit.metrics.coverage import authenticity, ball_radii
 from csegsynth_kit.metrics.privacy import Distances, Sign
-from csegsynth_kit.metrics.resampling import disjoint_sets, recentered_interval
+from csegsynth_kit.metrics.resampling import FEWEST_PERSONS, disjoint_sets, recentered_interval
 
 #: A synthetic map is a twin of a person if it is nearer than this share of the distance that
 #: only 1 % of people have to their nearest other person.
@@ -22,7 +22,6 @@ PAIRS = (
 )
 #: Subsets of training people whose mean is the value, and in each half-sample.
 _SUBSETS, _SUBSETS_OF_HALF = 20, 2
-_FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ def closeness(d: Distances, *, times: int = 200, seed: int = 0) -> Closeness:
     rng = np.random.default_rng(seed)
     groups = [d.persons(member=side) for side in (True, False)]
     n, m = map(len, groups)
-    if min(n, m) < _FEWEST:
+    if min(n, m) < FEWEST_PERSONS:
         raise ConfigError(
             f"{n} training and {m} held-out persons are too few to compare",
-            f"Give at least {_FEWEST} of each.",
+            f"Give at least {FEWEST_PERSONS} of each.",
         )
     size = min(n - 1, m)
     value = _compared(d, groups, size, _SUBSETS, rng)

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+#: Resamples of fewer persons than this are too alike to tell how far a statistic may be off.
+FEWEST_PERSONS = 5
+
 
 def half_samples(n: int, *, times: int, seed: int) -> np.ndarray:
     """Return (times, n // 2) rows, each drawn without replacement."""

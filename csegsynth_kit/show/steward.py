@@ -13,11 +13,13 @@ from csegsynth_kit.metrics.neighbors import PAIRS
 from csegsynth_kit.metrics.privacy import LOW_RATE, Attack, Sign
 from csegsynth_kit.metrics.release import (
     CONTROL,
+    FEWEST,
     LEAK,
     LEAK_NEAREST,
     ReleaseAudit,
     release_audit,
 )
+from csegsynth_kit.metrics.resampling import FEWEST_PERSONS
 from csegsynth_kit.models import Family
 from csegsynth_kit.training.scan import Trace, scan_checkpoint
 from csegsynth_kit.training.whitebox import reconstruction_attack
@@ -74,6 +76,9 @@ def audit_page(
             find a trace, or if some of them are held out.
     """
     require_comparable({"audited": model}, train, held_out)
+    n, m = (cohort.persons.nunique() for cohort in (train, held_out))
+    if min(n, m) < FEWEST_PERSONS:
+        return _none(n, m)
     asked = list(model.features.questions)
     made = [
         stream_maps(model, cohort.table[asked], n=draws, seed=seed + i)
@@ -124,6 +129,17 @@ def steward_report(
     parts += ["## What this audit cannot tell", _bullets(_LIMITS), "## Identity"]
     parts += [f"`{json.dumps(audit.passport, sort_keys=True)}`"]
     return "\n\n".join(parts) + "\n"
+
+
+def _none(n: int, m: int) -> str:
+    """Write the page where there is nothing to compare."""
+    reason = (
+        f"{n} training persons and {m} persons on whom the model was not trained are too few: "
+        f"there must be at least {FEWEST_PERSONS} of each, and {FEWEST} for intervals that can "
+        "be trusted."
+    )
+    parts = "# Release audit", "## Verdict on the maps: cannot tell", _MEANING["cannot tell"]
+    return "\n\n".join([*parts, _bullets([reason])]) + "\n"
 
 
 def _figures(audit: ReleaseAudit) -> str:

@@ -397,6 +397,25 @@ def test_ixi_repeats_people_and_their_rows_are_joined_where_they_agree(tmp_path)
     assert told["contradicting-rows"].endswith("sub-219.")
 
 
+@pytest.mark.parametrize("missing", ["-", "k.A.", "keine Angabe", "xx"])
+def test_cells_without_a_number_leave_german_ages_numbers(missing, tmp_path):
+    rows = [f"{i};{20 + 3 * i},5" for i in range(12)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["participant_id;age", *rows, f"12;{missing}", "13;"]))
+    people = read_participants(table)
+    assert columns_of(people)["age"].kind == "continuous"
+    assert people.frame["age"].tolist()[:12] == [20.5 + 3 * i for i in range(12)]
+    assert people.frame["age"].isna().sum() == 2
+    assert any(f.subject == "column age" and f.severity == "doubt" for f in people.findings)
+
+
+def test_ages_that_are_no_numbers_are_doubted(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("participant_id,age,sex\n1,young,M\n2,40,F\n3,old,F\n4,61,M\n")
+    (doubt,) = (f for f in read_participants(table).findings if f.code == "no-numbers")
+    assert doubt.message.startswith("2 of 4 ages are no numbers ('young' of sub-1)")
+
+
 def test_other_tables_must_not_repeat_people(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("participant_id,age\n1,30\n1,0\n2,40\n")

@@ -29,6 +29,17 @@ def test_verdicts_follow_the_interval(truth, predictions):
     np.testing.assert_allclose(same["ratio"], 1)
 
 
+@pytest.mark.parametrize(("rows", "persons"), [(4, None), (40, np.repeat(np.arange(4), 10))])
+def test_so_few_people_give_no_verdict(rows, persons, truth, predictions):
+    few = {name: predicted[:rows] for name, predicted in predictions.items()}
+    table = mae_ratios(few, truth[:rows], of=["near"], persons=persons, times=50)
+    assert set(table["verdict"]) == {"too few"}
+    assert table[["ratio_low", "ratio_high"]].isna().all(axis=None)
+    assert table["ratio"].notna().all()
+    best = winners(few, truth[:rows], persons=persons, times=50)
+    assert [len(ties.split("; ")) for ties in best["ties"]] == [2] * len(SCORED)
+
+
 def test_ratios_are_antisymmetric(truth, predictions):
     table = mae_ratios(predictions, truth, of=list(predictions), times=500)
     assert len(table) == 6 * len(SCORED)

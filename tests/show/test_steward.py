@@ -66,6 +66,13 @@ def test_page_tells_of_maps_weights_and_files_of_one_model(parts, tmp_path):
     assert '"extractor": "morphometry"' in page
 
 
+def test_page_says_that_so_few_people_tell_nothing(parts, tmp_path):
+    model, train, held_out = parts
+    page = audit_page(model, stored(tmp_path, model), train, held_out.subset(held_out.ids[:3]))
+    assert "## Verdict on the maps: cannot tell" in page
+    assert "32 training persons and 3 persons on whom" in page
+
+
 def test_page_finds_somebodys_map_in_the_checkpoint(parts, tmp_path):
     model, train, held_out = parts
     path = stored(tmp_path, model, kept=train.maps().probabilities[:2].flatten(1))
