@@ -227,7 +227,7 @@ def _add_plan(commands) -> None:
         "--participants",
         type=int,
         default=400,
-        help="number of participants to train with (%(default)s)",
+        help="number of training participants of either stage (%(default)s)",
     )
     parser.add_argument(
         "--check",

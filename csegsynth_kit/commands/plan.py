@@ -17,7 +17,8 @@ def run(options: argparse.Namespace) -> None:
     print(plan.table(found, free).to_string(index=False))
     print(
         "batch: participants per step; parts: a batch is computed in so many; step: seconds of "
-        "one; in all: time of the whole stage; fits: whether memory suffices."
+        "one; in all: time of the whole stage, while the machine is as busy as now; fits: whether "
+        "memory suffices."
     )
     best = plan.suggestion(found, free)
     if best is None:
