@@ -90,13 +90,17 @@ def history(
 def agreement(
     truth: np.ndarray, predicted: np.ndarray, *, tissue: str = "GM", ax: Axes | None = None
 ) -> Axes:
-    """Scatter (N,) predicted against (N,) observed volumes of a tissue, with the identity line."""
+    """Scatter (N,) observed over (N,) predicted volumes of a tissue, with the identity line.
+
+    Observed volumes are upright, so that their slope on predictions, 1 for a calibrated model, is
+    the slope that one sees (Pineiro et al. 2008, doi:10.1016/j.ecolmodel.2008.05.006).
+    """
     ax = plt.gca() if ax is None else ax
-    ax.scatter(truth, predicted, s=10, color=COLORS[tissue], alpha=0.75, linewidths=0)
+    ax.scatter(predicted, truth, s=10, color=COLORS[tissue], alpha=0.75, linewidths=0)
     low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
     ax.plot([low, high], [low, high], **_TRUTH)
     ax.set_aspect("equal")
-    ax.set(xlabel=f"Observed {tissue} (mL)", ylabel=f"Predicted {tissue} (mL)")
+    ax.set(xlabel=f"Predicted {tissue} (mL)", ylabel=f"Observed {tissue} (mL)")
     return ax
 
 
