@@ -33,7 +33,7 @@ _NOTHING, _FLAT = 1e-4, 1e-2
 #: Share of all pairs of voxels below which an autocorrelation is not trusted.
 _FEW_PAIRS = 0.05
 #: Voxels per slab in which fields are added where no gradients are wanted.
-_SLAB = 2
+_SLAB = 8
 
 
 def _precise(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
