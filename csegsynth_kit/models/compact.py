@@ -62,7 +62,7 @@ class CompactGenerator(nn.Module):
             mean = average_pool(self.fine_mean.detach(), 2 ** (len(self.doublings) - i))
             detail = refine(shares, shuffle_down(mean.softmax(1), 2))
             change = doubled(change).add_(shuffle_up(detail, 2))
-        return change.add_(self.fine_mean)
+        return change + self.fine_mean  # not in place: under autocast, only the mean is float32
 
 
 class _Refinement(nn.Module):

@@ -166,6 +166,17 @@ def test_doubling_is_as_exact_under_autocast():
     assert torch.equal(low, doubled(x))
 
 
+@pytest.mark.parametrize("doublings", [0, 1])
+def test_the_average_map_is_not_rounded_under_autocast(doublings):
+    generator = CompactGenerator(Grid("odd", (8, 12, 16), (4.0,) * 3), doublings, 5, 8)
+    nn.init.zeros_(generator.templates.weight)
+    nn.init.normal_(generator.fine_mean, std=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = generator(torch.randn(2, 5))
+    # The rest starts at 0.
+    torch.testing.assert_close(logits, generator.fine_mean.expand(2, -1, -1, -1, -1))
+
+
 def test_shuffles_pass_on_gradients_of_first_and_second_order():
     torch.manual_seed(0)
     x = torch.randn(2, 16, 2, 1, 3, dtype=torch.float64, requires_grad=True)
